@@ -1,0 +1,1 @@
+"""Devices: one small protocol, and one file per engine."""

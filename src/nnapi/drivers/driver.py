@@ -1,0 +1,122 @@
+"""The driver protocol: what an engine must say and do to be a device.
+
+A third party registers a class under the entry-point group `nnapi.drivers`; the contract test compares every driver
+with `reference` on every operation it accepts.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from nnapi.errors import MissedDeadline
+from nnapi.ir.model import Model
+from nnapi.ops.types import Array
+
+
+class DeviceType(enum.IntEnum):
+    """NNAPI's DeviceTypeCode."""
+
+    UNKNOWN = 0
+    OTHER = 1
+    CPU = 2
+    GPU = 3
+    ACCELERATOR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The driver takes the operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The driver does not take the operation; the reason names the limit and the value found."""
+
+    reason: str
+
+
+Verdict = Accept | Reject
+ACCEPT = Accept()
+
+Precision = Literal["fp32", "relaxed"]
+Preference = Literal["low_power", "fast_single_answer", "sustained_speed"]
+Layout = Literal["nhwc", "nchw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one execution of a model costs on a device."""
+
+    seconds: float
+    joules: float
+    source: Literal["measured", "modelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """How a model is to be prepared."""
+
+    precision: Precision = "fp32"
+    num_threads: int = 1
+    preference: Preference = "fast_single_answer"
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point in time (seconds of time.monotonic) after which work stops.
+
+    >>> Deadline.after(None).check("anything")
+    """
+
+    at: float | None = None
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Deadline:
+        return cls(None if seconds is None else time.monotonic() + seconds)
+
+    def check(self, what: str) -> None:
+        """Raise MissedDeadline, naming `what` was running, if the time is over."""
+        if self.at is not None and time.monotonic() > self.at:
+            raise MissedDeadline(f"{what} did not finish within its deadline")
+
+
+class Prepared(Protocol):
+    """A model ready to run on one device."""
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None = None) -> list[Array]:
+        """One array per model output, in order.
+
+        Written into `outputs` where given and possible. An array that comes back belongs to the caller. Raises
+        ExecutionError for inputs the model does not take and failures of the engine.
+        """
+        ...
+
+
+@runtime_checkable
+class Driver(Protocol):
+    """One device."""
+
+    name: str
+    device_type: DeviceType
+    feature_level: int
+    version: str
+    layout: Layout | None
+    """The layout the engine prefers; its partitions come in it. None: either."""
+
+    def supported(self, model: Model) -> Sequence[Verdict]:
+        """One verdict per operation of `model`, in order."""
+        ...
+
+    def estimate(self, model: Model) -> Estimate:
+        """What one execution of `model`, all of whose operations the driver takes, costs."""
+        ...
+
+    def prepare(self, model: Model, options: PrepareOptions) -> Prepared:
+        """`model` ready to run; CompileError where the engine fails."""
+        ...

@@ -1,0 +1,152 @@
+"""The reference device: NumPy kernels from the operation table, one operation after the other. Slow and right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnapi.drivers.driver import ACCEPT, Deadline, DeviceType, Estimate, PrepareOptions, Reject, Verdict
+from nnapi.errors import ExecutionError, MissedDeadline, ModelError
+from nnapi.ir.model import Model, Operation
+from nnapi.ir.verify import compatible
+from nnapi.ops.table import OPERATIONS
+from nnapi.ops.types import MAX_FEATURE_LEVEL, Array, Operand
+
+LOOP_TIMEOUT = 2.0
+"""Seconds a WHILE may run unless told otherwise (NNAPI's default)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What kernels of IF and WHILE need: how to run a referenced model, and when to stop."""
+
+    deadline: Deadline = Deadline()
+    loop_timeout: float = LOOP_TIMEOUT
+
+    def run(self, model: Model, inputs: Sequence[Array]) -> list[Array]:
+        """The outputs of a referenced model."""
+        return run_model(model, inputs, self)
+
+    def loop_deadline(self) -> Deadline:
+        """When a loop that starts now must have ended."""
+        return Deadline.after(self.loop_timeout)
+
+
+def execute(
+    model: Model, inputs: Sequence[Array], *, deadline: float | None = None, loop_timeout: float = LOOP_TIMEOUT
+) -> list[Array]:
+    """Run `model` on the reference kernels: one array per output.
+
+    `deadline` and `loop_timeout` are seconds. Raises ExecutionError for inputs the model does not take and values it
+    cannot work with, MissedDeadline when time is over.
+    """
+    return run_model(model, inputs, Context(Deadline.after(deadline), loop_timeout))
+
+
+def run_model(model: Model, inputs: Sequence[Array | None], context: Context) -> list[Array]:
+    """`execute` within a context; an input of None is an omitted optional one."""
+    if len(inputs) != len(model.inputs):
+        raise ExecutionError(f"{len(inputs)} inputs given, {model.name or 'the model'} takes {len(model.inputs)}")
+    values: dict[int, Operand] = {}
+    for i, array in zip(model.inputs, inputs):
+        values[i] = model.operands[i].with_value(check_input(model.operands[i], array))
+    last_use = {i: n for n, operation in enumerate(model.operations) for i in operation.inputs}
+    keep = set(model.outputs)
+    for n, operation in enumerate(model.operations):
+        context.deadline.check(operation.label)
+        for i, array in zip(operation.outputs, _run_operation(model, operation, values, context)):
+            values[i] = model.operands[i].with_value(array)
+        for i in operation.inputs:
+            if last_use[i] == n and i not in keep:
+                values.pop(i, None)
+    return [values[i].value for i in model.outputs]
+
+
+def check_input(operand: Operand, array: Array | None) -> Array | None:
+    """`array` as the operand stores it; ExecutionError where type or shape do not fit."""
+    if array is None:
+        return None
+    array = np.asarray(array)
+    name = f"input {operand.name!r}" if operand.name else "input"
+    if array.dtype != operand.type.dtype:
+        raise ExecutionError(f"{name} is {array.dtype}, must be {operand.type.dtype} for {operand.type.name}")
+    if operand.type.is_tensor and not compatible(operand.dimensions, array.shape):
+        raise ExecutionError(f"{name} has shape {array.shape}, must have {operand.dimensions}")
+    if not operand.type.is_tensor and array.size != 1:
+        raise ExecutionError(f"{name} has {array.size} values, must have 1")
+    return array if operand.type.is_tensor else array.reshape(())
+
+
+def _run_operation(model: Model, operation: Operation, values: dict[int, Operand], context: Context) -> Sequence[Array]:
+    inputs = [values.get(i, model.operands[i]) for i in operation.inputs]
+    body = model.body(operation)
+    if body is not None:
+        return run_model(body, [o.value for o in inputs[:-1]], context)
+    op = OPERATIONS.get(operation.type)
+    if op is None:
+        raise ExecutionError("the reference has no such operation", operation=operation.label)
+    declared = model.operands_of(operation.outputs)
+    try:
+        call = op.bind(inputs, declared, label=operation.label, context=context)
+        shapes = op.infer(call)
+        with np.errstate(all="ignore"):
+            arrays = op.reference(call)
+    except ModelError as error:
+        raise ExecutionError(error.message, operation=error.operation, hint=error.hint) from error
+    except (ArithmeticError, LookupError, TypeError, ValueError, MemoryError) as error:
+        raise ExecutionError(f"cannot compute on these values: {error}", operation=operation.label) from error
+    for operand, shape, array in zip(declared, shapes, arrays, strict=True):
+        if operand.type.is_tensor and not compatible(operand.dimensions, array.shape):
+            raise ExecutionError(
+                f"output has shape {array.shape}, the model declares {operand.dimensions}", operation=operation.label
+            )
+        if shape is not None and not compatible(tuple(d or 0 for d in shape), array.shape):
+            raise ExecutionError(f"kernel gave {array.shape}, inference {shape}", operation=operation.label)
+    return arrays
+
+
+class ReferenceDriver:
+    """NumPy kernels from the operation table."""
+
+    name = "reference"
+    device_type = DeviceType.CPU
+    feature_level = MAX_FEATURE_LEVEL
+    version = np.__version__
+    layout = None
+
+    def supported(self, model: Model) -> list[Verdict]:
+        return [self._verdict(model, operation) for operation in model.operations]
+
+    def _verdict(self, model: Model, operation: Operation) -> Verdict:
+        if operation.type in OPERATIONS or model.body(operation) is not None:
+            return ACCEPT
+        return Reject(f"{operation.type}: an extension, the reference knows NNAPI's operations only")
+
+    def estimate(self, model: Model) -> Estimate:
+        """A guess from multiply-accumulates: NumPy reaches about 5 G/s, and every operation costs 50 us."""
+        macs = sum(model.call(o).op.macs(model.call(o)) for o in model.operations if not o.is_extension)
+        seconds = macs / 5e9 + 50e-6 * len(model.operations)
+        return Estimate(seconds, seconds * 10.0, "modelled")
+
+    def prepare(self, model: Model, options: PrepareOptions) -> PreparedReference:
+        return PreparedReference(model)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedReference:
+    """A model on the reference kernels."""
+
+    model: Model
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None = None) -> list[Array]:
+        results = execute(self.model, inputs)
+        if outputs is None:
+            return results
+        for given, array in zip(outputs, results, strict=True):
+            given[...] = array
+        return list(outputs)
+
+
+__all__ = ["Context", "MissedDeadline", "ReferenceDriver", "execute", "run_model"]

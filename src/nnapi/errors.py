@@ -1,0 +1,123 @@
+"""The exception tree.
+
+NnapiError
+├── ModelError              the model, or the file it came from, is not valid
+├── UnsupportedOperation    no device, importer or exporter takes the operation
+├── PassError               a pass broke a model
+├── QuantizeError
+├── PartitionError
+├── UsageError              an argument is wrong
+├── MissingExtra            a package of an optional extra is not installed
+└── DriverError
+    ├── CompileError
+    ├── ExecutionError
+    ├── DeviceUnavailable
+    ├── DeadObject
+    └── MissedDeadline
+"""
+
+from __future__ import annotations
+
+
+class NnapiError(Exception):
+    """Something the caller can act on; `stage`, `operation`, `location` and `hint` say where and how.
+
+    >>> str(NnapiError("kernel 65 > 64", operation="CONV_2D 'stem'", hint="use a smaller kernel"))
+    "CONV_2D 'stem': kernel 65 > 64; use a smaller kernel"
+    """
+
+    stage: str = ""
+
+    def __init__(
+        self, message: str, *, stage: str = "", operation: str = "", location: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.stage = stage or type(self).stage
+        self.operation = operation
+        self.location = location
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = f"{self.operation}: " if self.operation else ""
+        source = f" (from {self.location})" if self.location else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{where}{self.message}{source}{hint}"
+
+
+class ModelError(NnapiError):
+    """The model, or the file it came from, is not valid."""
+
+    stage = "load"
+
+
+class UnsupportedOperation(NnapiError):
+    """No device, importer or exporter takes the operation."""
+
+    stage = "partition"
+
+
+class PassError(NnapiError):
+    """A pass failed or produced a model that does not verify."""
+
+    stage = "optimize"
+
+
+class QuantizeError(NnapiError):
+    """A model cannot be quantized as asked."""
+
+    stage = "quantize"
+
+
+class PartitionError(NnapiError):
+    """No plan satisfies what was asked."""
+
+    stage = "partition"
+
+
+class UsageError(NnapiError):
+    """An argument is wrong."""
+
+    stage = "usage"
+
+
+class MissingExtra(NnapiError, ImportError):
+    """A package of an optional extra is not installed.
+
+    >>> str(MissingExtra("loading a PyTorch model", extra="torch"))
+    "loading a PyTorch model needs an extra; pip install 'nnapi[torch]'"
+    """
+
+    def __init__(self, needed_by: str, *, extra: str) -> None:
+        super().__init__(f"{needed_by} needs an extra", hint=f"pip install 'nnapi[{extra}]'")
+        self.extra = extra
+
+
+class DriverError(NnapiError):
+    """A device failed."""
+
+    stage = "run"
+
+
+class CompileError(DriverError):
+    """A device could not prepare a model that it had accepted."""
+
+    stage = "build"
+
+
+class ExecutionError(DriverError):
+    """A prepared model failed on these inputs."""
+
+
+class DeviceUnavailable(DriverError):
+    """The device does not exist here, or its engine is not installed."""
+
+    stage = "partition"
+
+
+class DeadObject(DriverError):
+    """The engine behind a device is gone."""
+
+
+class MissedDeadline(DriverError):
+    """The work did not finish within its deadline."""

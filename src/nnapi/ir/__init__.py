@@ -1,0 +1,1 @@
+"""The intermediate representation: an NNAPI model, immutable and valid after every stage."""

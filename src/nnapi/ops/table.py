@@ -1,0 +1,15 @@
+"""All operations, by name and by code: one visible list of families."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from nnapi.ops import arithmetic
+from nnapi.ops.op import Op
+
+FAMILIES = (arithmetic,)
+
+OPERATIONS: Final[Mapping[str, Op]] = MappingProxyType({op.name: op for family in FAMILIES for op in family.OPERATIONS})
+CODES: Final[Mapping[int, Op]] = MappingProxyType({op.code: op for op in OPERATIONS.values()})
