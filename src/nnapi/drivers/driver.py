@@ -86,6 +86,9 @@ class Deadline:
             raise MissedDeadline(f"{what} did not finish within its deadline")
 
 
+NO_DEADLINE = Deadline()
+
+
 class Prepared(Protocol):
     """A model ready to run on one device."""
 

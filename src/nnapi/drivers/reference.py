@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnapi.drivers.driver import ACCEPT, Deadline, DeviceType, Estimate, PrepareOptions, Reject, Verdict
-from nnapi.errors import ExecutionError, MissedDeadline, ModelError
+from nnapi.drivers.driver import ACCEPT, NO_DEADLINE, Deadline, DeviceType, Estimate, PrepareOptions, Reject, Verdict
+from nnapi.errors import ExecutionError, ModelError
 from nnapi.ir.model import Model, Operation
 from nnapi.ir.verify import compatible
 from nnapi.ops.table import OPERATIONS
@@ -22,7 +22,7 @@ LOOP_TIMEOUT = 2.0
 class Context:
     """What kernels of IF and WHILE need: how to run a referenced model, and when to stop."""
 
-    deadline: Deadline = Deadline()
+    deadline: Deadline = NO_DEADLINE
     loop_timeout: float = LOOP_TIMEOUT
 
     def run(self, model: Model, inputs: Sequence[Array]) -> list[Array]:
@@ -147,6 +147,3 @@ class PreparedReference:
         for given, array in zip(outputs, results, strict=True):
             given[...] = array
         return list(outputs)
-
-
-__all__ = ["Context", "MissedDeadline", "ReferenceDriver", "execute", "run_model"]

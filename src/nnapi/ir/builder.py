@@ -14,7 +14,20 @@ from nnapi.ir.verify import verify
 from nnapi.ops.op import Op, Param, Signature, Types
 from nnapi.ops.table import OPERATIONS
 from nnapi.ops.types import (
-    B8, BOOL, F16, F32, FLOAT16, FLOAT32, I32, INT32, MODEL, OMITTED, UINT32, Array, Operand, OperandType, Shape,
+    B8,
+    F16,
+    F32,
+    FLOAT16,
+    FLOAT32,
+    I32,
+    INT32,
+    MODEL,
+    OMITTED,
+    UINT32,
+    Array,
+    Operand,
+    OperandType,
+    Shape,
 )  # fmt: skip
 
 _SCALAR_OF = {F32: FLOAT32, F16: FLOAT16}

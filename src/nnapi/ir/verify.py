@@ -12,7 +12,16 @@ from nnapi.errors import ModelError
 from nnapi.ir.model import Model, Operation
 from nnapi.ops.op import Call, Need, Result
 from nnapi.ops.types import (
-    ANDROID, I32, MAX_ELEMENTS, MAX_FEATURE_LEVEL, MODEL, OMITTED, Q8PC, Dimensions, Operand, Shape,
+    ANDROID,
+    I32,
+    MAX_ELEMENTS,
+    MAX_FEATURE_LEVEL,
+    MODEL,
+    OMITTED,
+    Q8PC,
+    Dimensions,
+    Operand,
+    Shape,
 )  # fmt: skip
 
 MAX_DEPTH = 32

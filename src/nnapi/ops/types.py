@@ -75,7 +75,7 @@ FLOAT32, INT32, UINT32, F32, I32, Q8, BOOL, Q16SYMM, F16, B8, FLOAT16, Q8PC, Q16
 
 _TENSORS = frozenset((F32, I32, Q8, Q16SYMM, F16, B8, Q8PC, Q16, Q8SYMM, Q8S))
 _ZERO_POINTS = {Q8: (0, 255), Q8S: (-128, 127), Q16: (0, 65535), Q8SYMM: (0, 0), Q16SYMM: (0, 0), Q8PC: (0, 0)}
-_DTYPES = {
+_DTYPES: dict[OperandType, np.dtype[Any]] = {
     FLOAT32: np.dtype("<f4"), F32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), F16: np.dtype("<f2"),
     INT32: np.dtype("<i4"), I32: np.dtype("<i4"), UINT32: np.dtype("<u4"), BOOL: np.dtype("?"), B8: np.dtype("?"),
     Q8: np.dtype("u1"), Q8S: np.dtype("i1"), Q8SYMM: np.dtype("i1"), Q8PC: np.dtype("i1"),

@@ -1,0 +1,80 @@
+"""Which devices exist: one visible table, and third parties' entry points of the group `nnapi.drivers`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final
+
+from nnapi.drivers.driver import Driver
+from nnapi.errors import DeviceUnavailable, NnapiError
+
+GROUP: Final = "nnapi.drivers"
+BUILTIN: Final[Mapping[str, str]] = {
+    "litert": "nnapi.drivers.litert:LiteRTDriver",
+    "pytorch": "nnapi.drivers.pytorch:PyTorchDriver",
+    "reference": "nnapi.drivers.reference:ReferenceDriver",
+    "null": "nnapi.drivers.null:NullDriver",
+    "fake": "nnapi.drivers.fake:FakeDriver",
+}
+"""name -> module:class, loaded when first asked for."""
+PRETEND: Final = frozenset({"null", "fake"})
+"""Devices that answer without computing, or at invented costs: used only when named."""
+
+
+def names() -> tuple[str, ...]:
+    """The names of all devices, built in ones first; whether their engines are installed is another matter."""
+    return (*BUILTIN, *sorted(point.name for point in entry_points(group=GROUP) if point.name not in BUILTIN))
+
+
+@cache
+def get(name: str) -> Driver:
+    """The device of that name.
+
+    Raises DeviceUnavailable where there is none, or where its engine is missing.
+
+    >>> get("reference").name
+    'reference'
+    """
+    target = BUILTIN.get(name)
+    if target is None:
+        target = next((point.value for point in entry_points(group=GROUP, name=name)), None)
+    if target is None:
+        raise DeviceUnavailable(f"no device {name!r}", hint=f"there are {', '.join(names())}")
+    module, _, attribute = target.partition(":")
+    try:
+        driver = getattr(import_module(module), attribute)()
+    except NnapiError as error:
+        raise DeviceUnavailable(f"device {name!r}: {error.message}", hint=error.hint) from error
+    except Exception as error:  # a third party's, or its engine's: whatever it is, the device is not there
+        raise DeviceUnavailable(f"device {name!r} does not load: {type(error).__name__}: {error}") from error
+    if not isinstance(driver, Driver):
+        raise DeviceUnavailable(f"device {name!r}: {target} does not have the members of nnapi.drivers.driver.Driver")
+    return driver
+
+
+def available() -> list[Driver]:
+    """Every device that computes and whose engine is installed, in order of preference."""
+    found = []
+    for name in names():
+        if name in PRETEND:
+            continue
+        try:
+            found.append(get(name))
+        except DeviceUnavailable:
+            continue
+    return found
+
+
+def choose(devices: Iterable[str | Driver] | None) -> list[Driver]:
+    """The devices named (or given as drivers), each once; all available ones for None."""
+    if devices is None:
+        return available()
+    if isinstance(devices, str):
+        devices = [name.strip() for name in devices.split(",")]
+    chosen = {d.name: d for d in (get(d) if isinstance(d, str) else d for d in devices)}
+    if not chosen:
+        raise DeviceUnavailable("no device is named", hint=f"there are {', '.join(names())}")
+    return list(chosen.values())

@@ -1,0 +1,256 @@
+"""The `.nnapi` file: one safetensors file, constants as tensors, the graph as JSON in its metadata; memory mapped.
+
+A file is read in three steps, and nothing is believed before it is checked: the header against the file's size, the
+graph against a schema, the model by `verify`. Constants stay where they are, in the mapped file.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from nnapi.errors import ModelError, UsageError
+from nnapi.ir.model import Model, Operation
+from nnapi.ir.verify import MAX_DEPTH, verify
+from nnapi.ops.types import MODEL, OMITTED, Array, ChannelQuant, Operand, OperandType
+
+FORMAT = "nnapi"
+VERSION = 1
+MAX_HEADER = 100_000_000
+"""Bytes; safetensors itself allows no more."""
+_DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "U32": "<u4", "BOOL": "|b1", "U8": "|u1", "I8": "|i1",
+           "U16": "<u2", "I16": "<i2"}  # fmt: skip
+_NAMES = {np.dtype(v): k for k, v in _DTYPES.items()}
+_ALIGN = 64
+"""Tensors start at multiples of it, so that engines may use the mapped weights as they are."""
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write `model` to `path`: beside it first, then renamed, so that no half-written file is ever seen.
+
+    Raises ModelError where the model does not verify, UsageError where the path cannot be written.
+    """
+    verify(model)
+    tensors: dict[str, Array] = {}
+    graph = _encode(model, tensors, {})
+    # The format leaves no gaps: wide types first keeps every tensor aligned to its own type.
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))
+    header: dict[str, Any] = {
+        "__metadata__": {"format": FORMAT, "version": str(VERSION), "graph": json.dumps(graph, separators=(",", ":"))}
+    }
+    offset = 0
+    for name, array in tensors.items():
+        header[name] = {
+            "dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes],
+        }  # fmt: skip
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % _ALIGN)
+    with writing(path) as file:
+        file.write(struct.pack("<Q", len(text)))
+        file.write(text)
+        for array in tensors.values():
+            file.write(np.ascontiguousarray(array).data if array.size else b"")
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file beside `path` that takes its place when the block ends well, and is removed when it does not."""
+    path = Path(path)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        if path.is_dir():
+            raise UsageError(f"cannot write {path}: it is a directory")
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """The verified model in a `.nnapi` file, its constants mapped from the file and read only.
+
+    Raises ModelError where the file is not one, is truncated, or holds an invalid model.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < 8:
+                raise ModelError(f"{path} is no .nnapi file: {size} bytes")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        graph, tensors = _read_header(mapped, size)
+        model = _Decoder(tensors).model(graph, 0)
+        verify(model)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}", operation=error.operation) from error
+    return model
+
+
+def is_nnapi(head: bytes) -> bool:
+    """Whether a file that starts with `head` (64 bytes or more) may be a `.nnapi` file."""
+    if len(head) < 10:
+        return False
+    (length,) = struct.unpack("<Q", head[:8])
+    return length <= MAX_HEADER and head[8:9] == b"{"
+
+
+def _read_header(mapped: mmap.mmap, size: int) -> tuple[Any, Mapping[str, Array]]:
+    (length,) = struct.unpack("<Q", mapped[:8])
+    if length > min(MAX_HEADER, size - 8):
+        raise ModelError(f"truncated or foreign: a header of {length} bytes in a file of {size}")
+    try:
+        header = json.loads(mapped[8 : 8 + length])
+        metadata = header.pop("__metadata__")
+        graph = json.loads(metadata["graph"])
+        version = int(metadata["version"])
+        found = metadata["format"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError("is a safetensors file without an NNAPI graph, or damaged") from error
+    if found != FORMAT or version != VERSION:
+        raise ModelError(f"format {found!r} version {version}, this nnapi reads {FORMAT!r} version {VERSION}")
+    data = memoryview(mapped)[8 + length :]
+    return graph, {name: _tensor(name, entry, data) for name, entry in header.items()}
+
+
+def _tensor(name: str, entry: Any, data: memoryview) -> Array:
+    try:
+        dtype = np.dtype(_DTYPES[entry["dtype"]])
+        begin, end = (_count(v) for v in entry["data_offsets"])
+        shape = tuple(_count(d) for d in entry["shape"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"tensor {name!r}: its entry is damaged") from error
+    count = 1
+    for d in shape:
+        count *= d
+    if not begin <= end <= len(data) or end - begin != count * dtype.itemsize:
+        raise ModelError(f"tensor {name!r} of shape {shape} at {begin} to {end}: the file holds {len(data)} bytes")
+    return np.frombuffer(data[begin:end], dtype).reshape(shape)
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**48:
+        raise ValueError(value)
+    return value
+
+
+def _encode(model: Model, tensors: dict[str, Array], names: dict[int, str]) -> dict[str, Any]:
+    """The graph as JSON; constants go to `tensors`, each once (`names`: identity -> tensor name)."""
+    operands = []
+    for operand in model.operands:
+        entry: dict[str, Any] = {"type": operand.type.name}
+        if operand.type.is_tensor:
+            entry["dimensions"] = list(operand.dimensions)
+        if operand.name:
+            entry["name"] = operand.name
+        if operand.scale:
+            entry["scale"] = operand.scale
+        if operand.zero_point:
+            entry["zero_point"] = operand.zero_point
+        if operand.channel_quant is not None:
+            entry["channel_quant"] = {"scales": operand.channel_quant.scales, "axis": operand.channel_quant.axis}
+        value = operand.value
+        if value is OMITTED:
+            entry["omitted"] = True
+        elif isinstance(value, Model):
+            entry["model"] = _encode(value, tensors, names)
+        elif isinstance(value, np.ndarray) and not operand.type.is_tensor and operand.type.dtype.kind != "f":
+            entry["value"] = value.item()
+        elif isinstance(value, np.ndarray):
+            if id(value) not in names:
+                names[id(value)] = f"t{len(tensors)}"
+                tensors[names[id(value)]] = value
+            entry["tensor"] = names[id(value)]
+        operands.append(entry)
+    return {
+        "name": model.name,
+        "relaxed": model.relaxed,
+        "metadata": dict(model.metadata),
+        "operands": operands,
+        "operations": [
+            {"type": o.type, "inputs": o.inputs, "outputs": o.outputs, "name": o.name} for o in model.operations
+        ],
+        "inputs": model.inputs,
+        "outputs": model.outputs,
+    }
+
+
+class _Decoder:
+    """JSON back to a model; ModelError for whatever does not have the form that `_encode` gives."""
+
+    def __init__(self, tensors: Mapping[str, Array]) -> None:
+        self.tensors = tensors
+
+    def model(self, graph: Any, depth: int) -> Model:
+        if depth > MAX_DEPTH:
+            raise ModelError(f"models nest deeper than {MAX_DEPTH}")
+        try:
+            return Model(
+                tuple(self.operand(entry, depth) for entry in graph["operands"]),
+                tuple(
+                    Operation(_text(o["type"]), _indexes(o["inputs"]), _indexes(o["outputs"]), _text(o["name"]))
+                    for o in graph["operations"]
+                ),
+                _indexes(graph["inputs"]),
+                _indexes(graph["outputs"]),
+                _text(graph["name"]),
+                bool(graph["relaxed"]),
+                {_text(k): _text(v) for k, v in graph["metadata"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ModelError(f"the graph is damaged: {type(error).__name__} {error}") from error
+
+    def operand(self, entry: Any, depth: int) -> Operand:
+        type = OperandType[entry["type"]]
+        channel = entry.get("channel_quant")
+        operand = Operand(
+            type,
+            _indexes(entry.get("dimensions", ())),
+            float(entry.get("scale", 0.0)),
+            int(entry.get("zero_point", 0)),
+            ChannelQuant(tuple(map(float, channel["scales"])), int(channel["axis"])) if channel else None,
+            _text(entry.get("name", "")),
+        )
+        if entry.get("omitted"):
+            return replace(operand, value=OMITTED)
+        if type == MODEL:
+            return replace(operand, value=self.model(entry["model"], depth + 1))
+        if "value" in entry:
+            return replace(operand, value=np.array(entry["value"], type.dtype))
+        if "tensor" not in entry:
+            return operand
+        array = self.tensors[entry["tensor"]]
+        return replace(operand, value=array.view(type.dtype) if array.dtype.itemsize == type.dtype.itemsize else array)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _indexes(values: Any) -> tuple[int, ...]:
+    return tuple(_count(v) for v in values)
