@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from nnapi.ops import arithmetic
+from nnapi.ops import arithmetic, convolution, linear, normalization, pooling, resize
 from nnapi.ops.op import Op
 
-FAMILIES = (arithmetic,)
+FAMILIES = (arithmetic, convolution, linear, normalization, pooling, resize)
 
 OPERATIONS: Final[Mapping[str, Op]] = MappingProxyType({op.name: op for family in FAMILIES for op in family.OPERATIONS})
 CODES: Final[Mapping[int, Op]] = MappingProxyType({op.code: op for op in OPERATIONS.values()})
