@@ -281,10 +281,20 @@ class Call:
         if self.types.since > op.since:
             types = ", ".join(dict.fromkeys(t.name for t in self.types.bind.values()))
             yield Need(self.types.since, f"{name} of {types}")
-        for param, at in self.slots:
+        for param, at in self.slots[: self._significant]:
             if param.since > op.since and at.start < at.stop:
                 yield Need(param.since, f"{name} with {param.name}")
         yield from op.rules(self)
+
+    @property
+    def _significant(self) -> int:
+        """How many slots matter to the feature level: NNAPI drops trailing constants that equal their defaults."""
+        count = len(self.slots)
+        while count and (param := self.slots[count - 1][0]).default is not None:
+            if not isinstance(self[param.name].value, np.ndarray) or self.scalar(param.name) != param.default:
+                break
+            count -= 1
+        return count
 
     def _given(self) -> Iterator[tuple[str, TypeExpr, Operand]]:
         for param, at in self.slots:
