@@ -6,10 +6,40 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from nnapi.ops import arithmetic, convolution, linear, normalization, pooling, resize
+from nnapi.ops import (
+    activation,
+    arithmetic,
+    comparison,
+    conversion,
+    convolution,
+    linear,
+    lookup,
+    multinomial,
+    normalization,
+    pooling,
+    reduction,
+    resize,
+    search,
+    unary,
+)
 from nnapi.ops.op import Op
 
-FAMILIES = (arithmetic, convolution, linear, normalization, pooling, resize)
+FAMILIES = (
+    activation,
+    arithmetic,
+    comparison,
+    conversion,
+    convolution,
+    linear,
+    lookup,
+    multinomial,
+    normalization,
+    pooling,
+    reduction,
+    resize,
+    search,
+    unary,
+)
 
 OPERATIONS: Final[Mapping[str, Op]] = MappingProxyType({op.name: op for family in FAMILIES for op in family.OPERATIONS})
 CODES: Final[Mapping[int, Op]] = MappingProxyType({op.code: op for op in OPERATIONS.values()})
