@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from nnapi.errors import MissedDeadline
 from nnapi.ir.model import Model
@@ -30,7 +30,9 @@ class DeviceType(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """The driver takes the operation."""
+    """The driver takes the operation; `note` says how, where that is not plain."""
+
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ ACCEPT = Accept()
 Precision = Literal["fp32", "relaxed"]
 Preference = Literal["low_power", "fast_single_answer", "sustained_speed"]
 Layout = Literal["nhwc", "nchw"]
+LOOP_TIMEOUT: Final = 2.0
+"""Seconds a WHILE may run unless told otherwise (NNAPI's default)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class PrepareOptions:
     num_threads: int = 1
     preference: Preference = "fast_single_answer"
     cache_dir: Path | None = None
+    loop_timeout: float = LOOP_TIMEOUT
+    """Seconds a WHILE may run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +98,8 @@ NO_DEADLINE = Deadline()
 class Prepared(Protocol):
     """A model ready to run on one device."""
 
-    def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None = None) -> list[Array]:
-        """One array per model output, in order.
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        """One array per model output, in order; an input of None is an omitted optional one.
 
         Written into `outputs` where given and possible. An array that comes back belongs to the caller. Raises
         ExecutionError for inputs the model does not take and failures of the engine.

@@ -1,0 +1,34 @@
+# One command each; all of them set themselves up on a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench docs clean
+
+demo: $(READY)   ## the main job, end to end: digits and MobileNet-V2 through NNAPI
+	$(BIN)/python examples/demo.py
+
+test: $(READY)   ## every test
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## format, lint, types, fast tests: under a minute
+	$(BIN)/ruff format --check src tests examples benchmarks
+	$(BIN)/ruff check src tests examples benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow" tests/ir tests/partition tests/runtime tests/cli tests/test_api.py tests/test_layout.py src/nnapi/ir src/nnapi/ops
+
+bench: $(READY)  ## measure, and write benchmarks/results.md
+	$(BIN)/python benchmarks/run.py
+
+docs: $(READY)   ## regenerate the pages that are made from code
+	$(BIN)/python -m nnapi.report.operations docs/operations.md
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch,image,dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

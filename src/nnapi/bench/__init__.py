@@ -1,0 +1,1 @@
+"""Measure sessions, and keep what was measured as records."""

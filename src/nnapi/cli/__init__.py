@@ -1,0 +1,97 @@
+"""The command line: one file per subcommand; each parses, calls one function, prints.
+
+Exit status: 0 for success, 1 for a failure that is explained, 2 for wrong usage, 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Final
+
+import click
+
+from nnapi import __version__
+
+COMMANDS: Final = {
+    "convert": "Turn a trained model into .nnapi or .tflite.",
+    "inspect": "Show a model: operations, shapes, sizes, feature levels.",
+    "check": "Which operations each device takes, and why not.",
+    "run": "Run a model on arrays or images.",
+    "bench": "Measure a model: initialization, latency, memory.",
+    "devices": "List the devices that are here.",
+    "conformance": "Run NNAPI conformance cases on a driver.",
+}
+"""Subcommand -> one line of help; the command itself is `command` in the module of that name, loaded when used."""
+
+
+class _Lazy(click.Group):
+    """A group that imports a subcommand only when it is called: `nnapi --help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"nnapi.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nnapi")
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+def cli(debug: bool) -> None:
+    """The Android Neural Networks API, everywhere.
+
+    Take a trained model (PyTorch, .pt2, .nnapi, zoo:NAME), turn it into NNAPI operations, see which device runs
+    what and why, run it, and measure it.
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        result = cli.main(arguments, prog_name="nnapi", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        return _fail("interrupted", 130)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # Who reads our output has gone; without this, the interpreter complains once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        return _explain(error)
+    return result if isinstance(result, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    from nnapi.errors import NnapiError, UsageError
+
+    if isinstance(error, UsageError):
+        return _fail(str(error), 2)
+    if isinstance(error, NnapiError):
+        return _fail(str(error), 1)
+    if isinstance(error, MemoryError):
+        return _fail("out of memory", 1)
+    return _fail(f"internal error: {type(error).__name__}: {error} (--debug shows where)", 1)
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo(f"nnapi: {message}", err=True)
+    return status

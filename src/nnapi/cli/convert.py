@@ -1,0 +1,67 @@
+"""`nnapi convert`: a trained model to .nnapi or .tflite."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from nnapi.cli.output import json_option, print_json, progress, size
+from nnapi.errors import UsageError
+from nnapi.ir.file import save
+from nnapi.ir.model import Model
+from nnapi.ir.verify import feature_level
+from nnapi.pipeline import load, optimize
+
+
+@click.command("convert")
+@click.argument("source")
+@click.option(
+    "-o", "--output", "outputs", multiple=True, required=True, help="A .nnapi or .tflite file; may be repeated."
+)
+@click.option("--layout", type=click.Choice(["nhwc", "nchw", "keep"]), default="nhwc", show_default=True)
+@click.option("--optimize/--no-optimize", "optimized", default=True, help="Fold, fuse and lay out (default).")
+@json_option
+def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool, as_json: bool) -> None:
+    """Turn SOURCE (.pt2, .nnapi or zoo:NAME) into .nnapi or .tflite."""
+    for output in outputs:
+        if Path(output).suffix not in WRITERS:
+            raise UsageError(f"{output}: suffix must be {' or '.join(WRITERS)}")
+    started = time.perf_counter()
+    with progress(f"Loading {source}"):
+        model = load(source)
+    with progress("Optimizing"):
+        if optimized:
+            model = optimize(model, layout=None if layout == "keep" else layout)
+    seconds = time.perf_counter() - started
+    files = []
+    for output in outputs:
+        with progress(f"Writing {output}"):
+            WRITERS[Path(output).suffix](model, output)
+        files.append({"path": output, "bytes": Path(output).stat().st_size})
+    record = {
+        "source": source,
+        "operations": len(model.operations),
+        "feature_level": feature_level(model),
+        "seconds": seconds,
+        "files": files,
+    }
+    if as_json:
+        return print_json(record)
+    click.echo(
+        f"{source}: {len(model.operations)} operations, feature level {record['feature_level']}, "
+        f"converted in {seconds:.2f} s"
+    )
+    for file in files:
+        click.echo(f"  {file['path']}  {size(Path(str(file['path'])).stat().st_size)}")
+    return None
+
+
+def _write_tflite(model: Model, path: str) -> None:
+    from nnapi.exporters.tflite import save_tflite
+
+    save_tflite(model, path)
+
+
+WRITERS = {".nnapi": save, ".tflite": _write_tflite}

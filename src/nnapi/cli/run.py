@@ -1,0 +1,115 @@
+"""`nnapi run`: a model on arrays or images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from nnapi.bench.measure import random_inputs
+from nnapi.cli.options import load_model, session_options
+from nnapi.cli.output import json_option, print_json, progress
+from nnapi.errors import UsageError
+from nnapi.ir.file import writing
+from nnapi.ops.types import Array
+from nnapi.pipeline import compile
+from nnapi.report.plan import describe_plan
+from nnapi.runtime.inputs import ImageOptions, read_inputs
+
+TOP = 5
+
+
+@click.command("run")
+@click.argument("source")
+@click.option(
+    "-i",
+    "--input",
+    "paths",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help=".npy, .npz or an image; repeat for more inputs.",
+)
+@click.option("--random", "seed", type=int, metavar="SEED", help="Seeded random values for inputs not given.")
+@click.option("-o", "--output", type=click.Path(), help="Save the outputs: .npz, or .npy for a single one.")
+@click.option("--mean", default="0.485,0.456,0.406", show_default=True, help="Subtracted from an image's channels.")
+@click.option("--std", default="0.229,0.224,0.225", show_default=True, help="Divides an image's channels.")
+@click.option("--crop", is_flag=True, help="Cut an image to the input's aspect ratio instead of stretching it.")
+@click.option("--plan", "show_plan", is_flag=True, help="Say what runs where, on standard error.")
+@session_options
+@json_option
+def command(
+    source: str, paths: tuple[str, ...], seed: int | None, output: str | None, mean: str, std: str, crop: bool,
+    show_plan: bool, devices: str | None, threads: int, precision: str, preference: str, no_fallback: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Run SOURCE on inputs and print its outputs, or save them."""
+    if output is not None and Path(output).suffix not in (".npz", ".npy"):
+        raise UsageError(f"{output}: suffix must be .npz or .npy")
+    images = ImageOptions(_numbers("mean", mean), _numbers("std", std), crop)
+    model = load_model(source)
+    operands = model.input_operands
+    given = read_inputs(paths, operands, images)
+    if len(given) < len(operands):
+        if seed is None:
+            missing = ", ".join(repr(o.name) for i, o in enumerate(operands) if i not in given)
+            raise UsageError(f"no value for input {missing}", hint="-i FILE, or --random SEED")
+        given = dict(enumerate(random_inputs(operands, seed))) | given
+    with progress("Compiling"):
+        session = compile(
+            model, devices, precision=precision, num_threads=threads, preference=preference, fallback=not no_fallback
+        )  # type: ignore[call-overload, unused-ignore]
+    if show_plan:
+        for line in describe_plan(session.plan):
+            click.echo(line, err=True)
+    for fallback in session.fallbacks:
+        click.echo(f"fallback: {fallback.what} on {fallback.device}: {fallback.reason}", err=True)
+    results = dict(zip(session.output_names, session(*(given[i] for i in range(len(operands))))))
+    if output is not None:
+        _save(results, output)
+    if as_json:
+        return print_json({"outputs": {name: _summary(array) for name, array in results.items()}, "saved": output})
+    for name, array in results.items():
+        click.echo(_describe(name, array))
+    if output is not None:
+        click.echo(f"saved to {output}")
+    return None
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--{name} {text!r}: numbers separated by commas") from error
+
+
+def _save(results: dict[str, Array], path: str) -> None:
+    if Path(path).suffix == ".npy" and len(results) != 1:
+        raise UsageError(f"{path}: the model has {len(results)} outputs", hint="save to .npz")
+    with writing(path) as file:
+        if Path(path).suffix == ".npy":
+            np.save(file, next(iter(results.values())))
+        else:
+            np.savez(file, **results)
+
+
+def _describe(name: str, array: Array) -> str:
+    text = f"{name}: {array.dtype}{list(array.shape)}"
+    if array.size == 0:
+        return f"{text} no elements"
+    if array.size <= 10:
+        return f"{text} {np.array2string(array, precision=5, separator=', ')}"
+    summary = f"{text} min {array.min():.5g} mean {array.mean():.5g} max {array.max():.5g}"
+    if array.ndim == 2 and array.shape[0] == 1:
+        best = np.argsort(-array[0].astype(np.float64), kind="stable")[:TOP]
+        summary += "\n  top: " + ", ".join(f"{i} ({array[0, i]:.4g})" for i in best)
+    return summary
+
+
+def _summary(array: Array) -> dict[str, object]:
+    record: dict[str, object] = {"dtype": str(array.dtype), "shape": array.shape}
+    if array.size <= 1000:
+        record["values"] = array.tolist()
+    elif array.size:
+        record |= {"min": float(array.min()), "mean": float(array.mean()), "max": float(array.max())}
+    return record

@@ -1,0 +1,1 @@
+"""From a trained model, in whatever format, to NNAPI operations."""

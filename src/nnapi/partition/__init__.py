@@ -1,0 +1,1 @@
+"""Which device runs what: verdicts, costs, the choice, the plan."""

@@ -1,0 +1,158 @@
+"""The plan: which device runs which operations, why, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from nnapi.drivers.driver import Accept, Estimate, Preference, Reject
+from nnapi.ir.model import Model
+from nnapi.ir.subgraph import Subgraph
+from nnapi.partition.verdict import Verdicts
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Operations that one device runs in one launch."""
+
+    device: str
+    operations: tuple[int, ...]
+    """Indexes in the plan's model."""
+    subgraph: Subgraph
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A plan that was considered: what it is, and what it would cost."""
+
+    name: str
+    seconds: float
+    joules: float
+    partitions: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model split across devices, in an order the partitions can run in."""
+
+    model: Model
+    partitions: tuple[Partition, ...]
+    verdicts: Mapping[str, Verdicts]
+    """What each device said of each operation."""
+    preference: Preference
+    chosen: Alternative
+    alternatives: tuple[Alternative, ...]
+    """Everything considered, cheapest first; the chosen one among them."""
+    fallback: str | None = None
+    """The device of last resort, where it was added to those asked for."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that take part, in order of their first partition."""
+        return tuple(dict.fromkeys(p.device for p in self.partitions))
+
+    @cached_property
+    def placement(self) -> Mapping[int, str]:
+        """Operation index -> device."""
+        return {n: p.device for p in self.partitions for n in p.operations}
+
+    def reason(self, operation: int) -> str:
+        """Why the operation is where it is: what kept it off each device that was preferred."""
+        device = self.placement[operation]
+        refused: list[str] = []
+        for name, verdicts in self.verdicts.items():
+            verdict = verdicts[operation]
+            if name == device:
+                note = verdict.note if isinstance(verdict, Accept) else ""
+                if not refused:
+                    return note or "cheapest plan"
+                return "; ".join(refused)
+            if isinstance(verdict, Reject):
+                refused.append(f"{name}: {verdict.reason}")
+        return "; ".join(refused) or "cheapest plan"
+
+    def fallbacks(self) -> list[tuple[int, str]]:
+        """Operations on the device of last resort, and what kept them off the devices asked for."""
+        return [
+            (n, self.reason(n)) for p in self.partitions if p.device == self.fallback for n in p.operations
+        ]  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything the plan says, as JSON values; times in seconds."""
+        return {
+            "model": self.model.name,
+            "operations": len(self.model.operations),
+            "preference": self.preference,
+            "predicted_seconds": self.chosen.seconds,
+            "chosen": self.chosen.name,
+            "partitions": [
+                {
+                    "device": p.device,
+                    "operations": len(p.operations),
+                    "macs": macs(p.subgraph.model),
+                    "bytes_in": sum(o.bytes or 0 for o in p.subgraph.model.input_operands),
+                    "bytes_out": sum(o.bytes or 0 for o in p.subgraph.model.output_operands),
+                    "predicted_seconds": p.estimate.seconds,
+                    "source": p.estimate.source,
+                }
+                for p in self.partitions
+            ],
+            "placements": [
+                {
+                    "operation": operation.type,
+                    "name": operation.name,
+                    "device": self.placement[n],
+                    "reason": self.reason(n),
+                }
+                for n, operation in enumerate(self.model.operations)
+            ],
+            "alternatives": [
+                {"name": a.name, "seconds": a.seconds, "partitions": a.partitions} for a in self.alternatives
+            ],
+        }
+
+
+def macs(model: Model) -> int:
+    """Multiply-accumulates of one run, composites through their decompositions; unknown shapes count nothing."""
+    total = 0
+    for operation in model.operations:
+        body = model.body(operation)
+        if body is not None:
+            total += macs(body)
+        elif not operation.is_extension and all(
+            i.elements is not None or i.is_constant for i in model.operands_of(operation.inputs)
+        ):
+            call = model.call(operation)
+            total += call.op.macs(call)
+    return total
+
+
+def split(model: Model, assignment: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
+    """Group operations by device into few groups that can run one after the other.
+
+    `assignment` names each operation's device. Every operation is in one group; no two groups wait for each other.
+    """
+    waiting = [{model.producers[i] for i in operation.inputs if i in model.producers} for operation in model.operations]
+    done: set[int] = set()
+    groups: list[tuple[str, tuple[int, ...]]] = []
+    while len(done) < len(model.operations):
+        runs = [_runnable(assignment, waiting, done, device) for device in dict.fromkeys(assignment)]
+        # The longest run first: what it leaves behind often joins a later run of the same device.
+        best = max(runs, key=len)
+        groups.append((assignment[best[0]], tuple(best)))
+        done.update(best)
+    return groups
+
+
+def _runnable(assignment: Sequence[str], waiting: Sequence[set[int]], done: set[int], device: str) -> list[int]:
+    """What `device` can run now without waiting for another."""
+    run: list[int] = []
+    ready = set(done)
+    for n, before in enumerate(waiting):
+        if n not in ready and assignment[n] == device and before <= ready:
+            run.append(n)
+            ready.add(n)
+    return run

@@ -1,0 +1,63 @@
+"""A plan for people: its partitions, what they cost, and why operations are where they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from nnapi.drivers.driver import Reject
+from nnapi.ir.model import Model
+from nnapi.partition.plan import Plan, macs
+from nnapi.partition.verdict import Verdicts
+
+MAX_REASONS = 8
+
+
+def describe_plan(plan: Plan) -> Iterator[str]:
+    """The plan in lines of at most about 80 columns."""
+    total = len(plan.model.operations)
+    parts = "1 partition" if len(plan.partitions) == 1 else f"{len(plan.partitions)} partitions"
+    source = "measured" if all(p.estimate.source == "measured" for p in plan.partitions) else "modelled"
+    yield f"plan: {total} operations in {parts}, {plan.chosen.seconds * 1e3:.2f} ms {source} ({plan.chosen.name})"
+    for k, partition in enumerate(plan.partitions):
+        model = partition.subgraph.model
+        yield (
+            f"  {k}  {partition.device:<10} {len(partition.operations):>4} operations "
+            f"{macs(model) / 1e6:>9.1f} M MACs  {partition.estimate.seconds * 1e3:>8.2f} ms  {top_operations(model)}"
+        )
+    for reason, operations in reasons(plan).items():
+        yield f"  {operations}: {reason}"
+    for other in plan.alternatives[1:4]:
+        yield f"  not chosen: {other.name}, {other.seconds * 1e3:.2f} ms in {other.partitions}"
+
+
+def reasons(plan: Plan) -> dict[str, str]:
+    """Each reason that keeps operations where they are, with how many of which."""
+    grouped: dict[str, Counter[str]] = {}
+    for n, operation in enumerate(plan.model.operations):
+        reason = f"on {plan.placement[n]}: {plan.reason(n)}"
+        grouped.setdefault(reason, Counter())[operation.type.rpartition("/")[2]] += 1
+    ordered = sorted(grouped.items(), key=lambda item: -sum(item[1].values()))
+    return {
+        reason: _counted(counts) if len(grouped) > 1 else f"all {sum(counts.values())}"
+        for reason, counts in ordered[:MAX_REASONS]
+    }
+
+
+def top_operations(model: Model, most: int = 2) -> str:
+    """The most frequent operations of a model: `36 CONV_2D, 17 ADD`."""
+    return _counted(Counter(o.type.rpartition("/")[2] for o in model.operations), most)
+
+
+def _counted(counts: Counter[str], most: int = 3) -> str:
+    text = ", ".join(f"{count} {name}" for name, count in counts.most_common(most))
+    return text + (", ..." if len(counts) > most else "")
+
+
+def refusals(verdicts: Verdicts, model: Model) -> list[tuple[int, str, str]]:
+    """(operation index, its label, the reason) of each operation that a device refuses."""
+    return [
+        (n, model.operations[n].label, verdict.reason)
+        for n, verdict in enumerate(verdicts)
+        if isinstance(verdict, Reject)
+    ]

@@ -1,0 +1,1 @@
+"""Running plans: sessions, and NNAPI's own objects."""

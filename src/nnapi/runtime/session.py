@@ -1,0 +1,157 @@
+"""A session: a plan, prepared and ready to run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnapi.drivers.driver import Driver, PrepareOptions
+from nnapi.drivers.reference import ReferenceDriver
+from nnapi.errors import CompileError, ExecutionError, NnapiError
+from nnapi.ir.verify import compatible
+from nnapi.ops.types import Array, Operand
+from nnapi.partition.assign import assign
+from nnapi.partition.plan import Plan
+from nnapi.runtime.build import Built, build_partition
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """Something that went elsewhere than planned or asked, and why."""
+
+    what: str
+    device: str
+    reason: str
+
+
+class Session:
+    """A model ready to run: arrays in, arrays out.
+
+    `plan` says what runs where and why, `fallbacks` what did not go as asked, `build_seconds` what preparing took.
+    """
+
+    def __init__(self, plan: Plan, built: Sequence[Built], fallbacks: Sequence[Fallback] = ()) -> None:
+        self.plan = plan
+        self.built = tuple(built)
+        self.fallbacks = tuple(fallbacks)
+        self.build_seconds = sum(b.seconds for b in built)
+        model = plan.model
+        self.input_names = names_of(model.input_operands, "input")
+        self.output_names = names_of(model.output_operands, "output")
+        self._inputs = model.input_operands
+        self._expected = tuple((o.type.dtype, o.dimensions) for o in self._inputs)
+        only = self.built[0] if len(self.built) == 1 else None
+        whole = only is not None and (only.partition.subgraph.inputs, only.partition.subgraph.outputs) == (
+            model.inputs,
+            model.outputs,
+        )
+        self._whole = only.prepared if only is not None and whole else None
+
+    def __call__(self, *inputs: Any) -> list[Array]:
+        """One array per output, in order, for one array per input; ExecutionError where they do not fit."""
+        arrays = [
+            x
+            if type(x) is np.ndarray and x.dtype == dtype and x.shape == dimensions
+            else self._convert(i, x)
+            for i, (x, (dtype, dimensions)) in enumerate(zip(inputs, self._expected))
+        ]  # fmt: skip
+        if len(inputs) != len(self._expected):
+            names = ", ".join(self.input_names)
+            raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._expected)}: {names}")
+        if self._whole is not None:
+            return self._whole.run(arrays)
+        return self._run_partitions(arrays, None)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Outputs by name for inputs by name."""
+        unknown = inputs.keys() - set(self.input_names)
+        missing = set(self.input_names) - inputs.keys()
+        if unknown or missing:
+            given = f"unknown {sorted(unknown)}" if unknown else f"missing {sorted(missing)}"
+            raise ExecutionError(f"inputs: {given}; the model takes {', '.join(self.input_names)}")
+        return dict(zip(self.output_names, self(*(inputs[name] for name in self.input_names))))
+
+    def profile(self, *inputs: Any) -> list[float]:
+        """Seconds of each partition in one run, in the plan's order."""
+        arrays = [self._convert(i, x) for i, x in enumerate(inputs)]
+        seconds: list[float] = []
+        self._run_partitions(arrays, seconds)
+        return seconds
+
+    def _run_partitions(self, inputs: Sequence[Array], seconds: list[float] | None) -> list[Array]:
+        model = self.plan.model
+        values = dict(zip(model.inputs, inputs))
+        for built in self.built:
+            subgraph = built.partition.subgraph
+            started = time.perf_counter()
+            results = built.prepared.run([values[i] for i in subgraph.inputs])
+            if seconds is not None:
+                seconds.append(time.perf_counter() - started)
+            values.update(zip(subgraph.outputs, results))
+        return [values[i] for i in model.outputs]
+
+    def _convert(self, i: int, given: Any) -> Array:
+        """The i-th input as an array of the type the model wants; only changes that lose nothing are made."""
+        operand = self._inputs[i]
+        try:
+            array = np.asarray(given)
+        except Exception as error:  # whatever a foreign object's conversion raises
+            raise ExecutionError(f"input {self.input_names[i]!r} is no array: {error}") from error
+        dtype = operand.type.dtype
+        if array.dtype != dtype:
+            if not np.can_cast(array.dtype, dtype, "same_kind") or (array.dtype.kind in "iu" and dtype.itemsize == 1):
+                raise ExecutionError(
+                    f"input {self.input_names[i]!r} is {array.dtype}, must be {dtype} for {operand.type.name}"
+                )
+            array = array.astype(dtype)
+        if operand.type.is_tensor and not compatible(operand.dimensions, array.shape):
+            wanted = tuple(d or "any" for d in operand.dimensions)
+            raise ExecutionError(f"input {self.input_names[i]!r} has shape {array.shape}, must have {wanted}")
+        return array
+
+
+def names_of(operands: Sequence[Operand], kind: str) -> tuple[str, ...]:
+    """A distinct name for each operand: its own, or `input0`, `input1`, ..."""
+    names: list[str] = []
+    for i, operand in enumerate(operands):
+        name = operand.name or f"{kind}{i}"
+        names.append(name if name not in names else f"{name}_{i}")
+    return tuple(names)
+
+
+def build_session(plan: Plan, drivers: Mapping[str, Driver], options: PrepareOptions, *, fallback: bool) -> Session:
+    """Prepare every partition of `plan`; where an engine fails, plan again without it.
+
+    Raises CompileError where `fallback` is not allowed or nothing is left to fall back to.
+    """
+    remaining = dict(drivers)
+    fallbacks = [Fallback(plan.model.operations[n].label, plan.fallback or "", why) for n, why in plan.fallbacks()]
+    while True:
+        built: list[Built] = []
+        try:
+            for partition in plan.partitions:
+                built.append(build_partition(partition, _driver(partition.device, remaining), options))
+            return Session(plan, built, fallbacks)
+        except CompileError as error:
+            failed = plan.partitions[len(built)]
+            if not fallback or failed.device == ReferenceDriver.name:
+                raise
+            remaining.pop(failed.device, None)
+            fallbacks.append(Fallback(f"{len(failed.operations)} operations", failed.device, str(error)))
+            plan = _replan(plan, remaining, error)
+
+
+def _driver(name: str, drivers: Mapping[str, Driver]) -> Driver:
+    return drivers[name] if name in drivers else ReferenceDriver()
+
+
+def _replan(plan: Plan, drivers: Mapping[str, Driver], error: CompileError) -> Plan:
+    try:
+        chosen = list(drivers.values()) or [ReferenceDriver()]
+        return assign(plan.model, chosen, preference=plan.preference, fallback=ReferenceDriver())
+    except NnapiError as second:
+        raise CompileError(f"{error}; and without that device: {second}") from error
