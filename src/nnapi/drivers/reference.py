@@ -7,15 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnapi.drivers.driver import ACCEPT, NO_DEADLINE, Deadline, DeviceType, Estimate, PrepareOptions, Reject, Verdict
+from nnapi.drivers.driver import (
+    ACCEPT,
+    LOOP_TIMEOUT,
+    NO_DEADLINE,
+    Deadline,
+    DeviceType,
+    Estimate,
+    Layout,
+    PrepareOptions,
+    Reject,
+    Verdict,
+)  # fmt: skip
 from nnapi.errors import ExecutionError, ModelError
 from nnapi.ir.model import Model, Operation
 from nnapi.ir.verify import compatible
 from nnapi.ops.table import OPERATIONS
-from nnapi.ops.types import MAX_FEATURE_LEVEL, Array, Operand
-
-LOOP_TIMEOUT = 2.0
-"""Seconds a WHILE may run unless told otherwise (NNAPI's default)."""
+from nnapi.ops.types import MAX_FEATURE_LEVEL, OMITTED, Array, Operand
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class Context:
 
 
 def execute(
-    model: Model, inputs: Sequence[Array], *, deadline: float | None = None, loop_timeout: float = LOOP_TIMEOUT
+    model: Model, inputs: Sequence[Array | None], *, deadline: float | None = None, loop_timeout: float = LOOP_TIMEOUT
 ) -> list[Array]:
     """Run `model` on the reference kernels: one array per output.
 
@@ -51,7 +59,8 @@ def run_model(model: Model, inputs: Sequence[Array | None], context: Context) ->
         raise ExecutionError(f"{len(inputs)} inputs given, {model.name or 'the model'} takes {len(model.inputs)}")
     values: dict[int, Operand] = {}
     for i, array in zip(model.inputs, inputs):
-        values[i] = model.operands[i].with_value(check_input(model.operands[i], array))
+        array = check_input(model.operands[i], array)
+        values[i] = model.operands[i].with_value(OMITTED if array is None else array)
     last_use = {i: n for n, operation in enumerate(model.operations) for i in operation.inputs}
     keep = set(model.outputs)
     for n, operation in enumerate(model.operations):
@@ -114,7 +123,7 @@ class ReferenceDriver:
     device_type = DeviceType.CPU
     feature_level = MAX_FEATURE_LEVEL
     version = np.__version__
-    layout = None
+    layout: Layout | None = None
 
     def supported(self, model: Model) -> list[Verdict]:
         return [self._verdict(model, operation) for operation in model.operations]
@@ -131,7 +140,7 @@ class ReferenceDriver:
         return Estimate(seconds, seconds * 10.0, "modelled")
 
     def prepare(self, model: Model, options: PrepareOptions) -> PreparedReference:
-        return PreparedReference(model)
+        return PreparedReference(model, options.loop_timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +148,10 @@ class PreparedReference:
     """A model on the reference kernels."""
 
     model: Model
+    loop_timeout: float = LOOP_TIMEOUT
 
-    def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None = None) -> list[Array]:
-        results = execute(self.model, inputs)
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        results = execute(self.model, inputs, loop_timeout=self.loop_timeout)
         if outputs is None:
             return results
         for given, array in zip(outputs, results, strict=True):
