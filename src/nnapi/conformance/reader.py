@@ -90,13 +90,15 @@ def _decode(path: Path) -> Any:
         with gzip.open(path, "rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise ModelError(f"cannot be read: {error}", hint=f"case files are gzipped JSON, *{SUFFIX}") from error
+        raise ModelError(
+            f"the case file cannot be read: {error}", hint=f"case files are gzipped JSON, *{SUFFIX}"
+        ) from error
     if len(data) > MAX_FILE_BYTES:
-        raise ModelError(f"is larger than {MAX_FILE_BYTES // 2**20} MiB decompressed")
+        raise ModelError(f"the case file is larger than {MAX_FILE_BYTES // 2**20} MiB decompressed")
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"is no JSON: {error}") from error
+        raise ModelError(f"the case file is no JSON: {error}") from error
 
 
 class _Buffer:
