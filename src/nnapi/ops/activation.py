@@ -28,7 +28,8 @@ def _activation(
 ) -> Op:  # fmt: skip
     return Op(
         name, code, min(types.values()), (Signature((Param("input", "T", rank=rank),)),),
-        (Result("output", "T", quant),), types=same(types), infer=same_shape(), reference=pointwise(function), formula=formula,
+        (Result("output", "T", quant),), types=same(types), infer=same_shape(), reference=pointwise(function),
+        formula=formula,
     )  # fmt: skip
 
 
@@ -60,13 +61,13 @@ def _softmax_shape(call: Call) -> list[Shape]:
     shape, axis, beta = call.shape("input"), call.scalar("axis"), call.scalar("beta")
     if shape is not None and axis is not None:
         axis_of(call, axis, len(shape))
-    call.require(beta is None or call.op is not SOFTMAX or beta > 0, f"beta is {beta}, must be positive")
+    call.require(beta is None or beta > 0, f"beta is {beta}, must be positive")
     return [shape]
 
 
 def _softmax_needs(call: Call) -> Iterable[Need]:
     shape = call.shape("input")
-    if "axis" not in call and shape is not None and len(shape) not in (2, 4):
+    if shape is not None and len(shape) not in (2, 4):
         yield Need(3, f"SOFTMAX of rank {len(shape)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -93,14 +94,12 @@ def _projection_needs(call: Call) -> Iterable[Need]:
 
 def _projection(call: Call) -> list[Array]:
     hash, input, kind = call.array("hash"), call.array("input"), call.scalar("type")
-    weight = call.array("weight") if "weight" in call else np.ones(len(input))
-    items = np.ascontiguousarray(input).reshape(len(input), -1).view(np.uint8)
-    score = np.zeros(hash.size)
+    weight = call.array("weight").astype(np.float64) if "weight" in call else np.ones(len(input))
+    items = np.ascontiguousarray(input).reshape(len(input), math.prod(input.shape[1:])).view(np.uint8)
     seeds = hash.astype("<f4").reshape(-1, 1).view(np.uint8)
-    for item, factor in zip(items, weight.astype(np.float64)):
-        keys = np.concatenate([seeds, np.broadcast_to(item, (len(seeds), item.size))], axis=1)
-        score += factor * fingerprint64(keys).view(np.int64).astype(np.float64)
-    bits = (score > 0).reshape(hash.shape)
+    keys = (np.concatenate([np.broadcast_to(s, (len(items), s.size)), items], axis=1) for s in seeds)
+    scores = [weight @ fingerprint64(k).view(np.int64).astype(np.float64) for k in keys]
+    bits = (np.array(scores) > 0).reshape(hash.shape)
     if kind == DENSE:
         return [bits.reshape(-1).astype(np.int32)]
     functions, count = hash.shape

@@ -27,7 +27,8 @@ def _draw(call: Call) -> list[Array]:
     random = np.random.Generator(np.random.Philox(seeds.astype(np.uint32) if seeds.any() else None))
     weights = np.where(finite, np.exp(logits - logits.max(axis=1, keepdims=True, where=finite, initial=-np.inf)), 0.0)
     cumulative = weights.cumsum(axis=1)
-    targets = random.random((len(logits), count)) * cumulative[:, -1:]
+    # Rounding must not take a target to the total, where no class is.
+    targets = random.random((len(logits), count)) * np.nextafter(cumulative[:, -1:], 0)
     rows = [np.searchsorted(c, t, side="right") for c, t in zip(cumulative, targets)]
     return [np.reshape(rows, targets.shape).astype(np.int32)]
 

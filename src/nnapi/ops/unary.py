@@ -9,7 +9,7 @@ import numpy as np
 from nnapi.ops.numeric import dequantize, quantize
 from nnapi.ops.op import Call, Kernel, Op, Param, Result, Signature, same
 from nnapi.ops.shape import same_shape
-from nnapi.ops.types import B8, F16, F32, I32, Array, OperandType
+from nnapi.ops.types import B8, F16, F32, I32, Q8, Q8S, Array, OperandType
 
 ANY_RANK = (1, 8)
 """The specification's "from 1": no more dimensions than a model may have."""
@@ -49,7 +49,7 @@ EXP = _unary("EXP", 49, "e^input", np.exp, _FLOAT)
 LOG = _unary("LOG", 60, "ln(input)", np.log, _FLOAT)
 LOGICAL_NOT = _unary("LOGICAL_NOT", 62, "not input", np.logical_not, {B8: 3})
 NEG = _unary("NEG", 67, "-input", np.negative, _FLOAT | {I32: 3})
-RSQRT = _unary("RSQRT", 83, "1 / sqrt(input)", _rsqrt, _FLOAT)
+RSQRT = _unary("RSQRT", 83, "1 / sqrt(input)", _rsqrt, _FLOAT | {Q8: 7, Q8S: 7})
 SIN = _unary("SIN", 85, "sin(input)", np.sin, _FLOAT)
 SQRT = _unary("SQRT", 88, "sqrt(input)", np.sqrt, _FLOAT)
 
