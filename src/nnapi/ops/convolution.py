@@ -114,9 +114,10 @@ def _correlate(x: Array, w: Array, groups: int, rows: Axis, columns: Axis) -> Ar
     step = max(1, CHUNK // max(1, n * columns.output * taps * depth * groups))
     for start in range(0, rows.output, step):
         chunk = rows.rows(start, min(start + step, rows.output))
-        unfolded = _unfold(x, groups, chunk, columns).reshape(groups, -1, taps * depth)
-        product = np.matmul(unfolded, weights).reshape(groups, n, chunk.output, columns.output, per_group)
-        result[:, start : start + step] = np.moveaxis(product, 0, 3).reshape(n, chunk.output, columns.output, -1)
+        places = (n, chunk.output, columns.output)
+        unfolded = _unfold(x, groups, chunk, columns).reshape(groups, math.prod(places), taps * depth)
+        product = np.matmul(unfolded, weights).reshape(groups, *places, per_group)
+        result[:, start : start + step] = np.moveaxis(product, 0, 3).reshape(*places, groups * per_group)
     return result
 
 

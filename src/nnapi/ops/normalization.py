@@ -32,7 +32,8 @@ def _rank_rules(call: Call) -> Iterable[Need]:
 
 def _l2_normalization(call: Call) -> list[Array]:
     x = call["input"]
-    real = dequantize(x.value, x)
+    # Of quantized input the scale cancels out, and the norm of integers is 0 or far above the smallest one.
+    real = x.value.astype(np.float32) - np.float32(x.zero_point)
     norm = np.sqrt(np.square(real).sum(axis=call.scalar("axis"), keepdims=True))
     return [quantize(real / np.maximum(norm, np.float32(SMALLEST_NORM)), call.output)]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
-from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, Types
+from nnapi.ops.op import Call, Op, Param, Result, Signature, Types
 from nnapi.ops.shape import elements
-from nnapi.ops.types import BOOL, F16, F32, FLOAT16, FLOAT32, INT32, Q8, Q8S, Array, Shape
+from nnapi.ops.types import BOOL, F16, F32, FLOAT16, FLOAT32, INT32, MAX_ELEMENTS, Q8, Q8S, Array, Shape
 from nnapi.ops.window import (
     LAYOUT,
     OPTIONAL_LAYOUT,
@@ -57,6 +57,7 @@ def _target(call: Call, side: str, size: Size) -> Size:
     call.require(math.isfinite(scale) and scale > 0, f"{side}_scale is {scale}, must be positive and finite")
     if size is None:
         return None
+    call.require(size * scale <= MAX_ELEMENTS, f"{side}_scale {scale} makes {size * scale} pixels of {size}")
     value = math.floor(np.float32(size) * np.float32(scale))
     call.require(value > 0, f"{side}_scale {scale} leaves {value} of {size} pixels, must be at least 1")
     return value
@@ -88,7 +89,8 @@ def _kernel(resample: Callable[[Call, Array, int, int], Array]) -> Callable[[Cal
             assert target is not None
             x = resample(call, x, axis, target)
         dtype = call.output.type.dtype
-        return [in_layout(call, np.rint(x) if dtype.kind in "iu" else x).astype(dtype)]
+        # Half is rounded up, so that unsigned and signed 8-bit images give the same pixels.
+        return [in_layout(call, np.floor(x + 0.5) if dtype.kind in "iu" else x).astype(dtype)]
 
     return reference
 
@@ -117,19 +119,15 @@ def _macs(call: Call) -> int:
     return 4 * (elements(call, call.op.infer(call)[0]) or 0)
 
 
-def _rules(call: Call) -> Iterable[Need]:
-    return zero_batch_needs(call)
-
-
 RESULT = (Result("output", "T", quant="input"),)
 RESIZE_BILINEAR = Op(
     "RESIZE_BILINEAR", 23, 1, _signatures(OPTIONAL_LAYOUT), RESULT, _types(1), infer=_resized_shape,
-    reference=_kernel(_linear), macs=_macs, rules=_rules,
+    reference=_kernel(_linear), macs=_macs, rules=zero_batch_needs,
     formula="each output pixel is interpolated linearly between the four input pixels around its place in the input",
 )  # fmt: skip
 RESIZE_NEAREST_NEIGHBOR = Op(
     "RESIZE_NEAREST_NEIGHBOR", 94, 3, _signatures(LAYOUT), RESULT, _types(3), infer=_resized_shape,
-    reference=_kernel(_nearest), rules=_rules,
+    reference=_kernel(_nearest), rules=zero_batch_needs,
     formula="each output pixel is the input pixel at its place, rounded down (align_corners: to the nearest)",
 )  # fmt: skip
 

@@ -45,7 +45,10 @@ class Axis(NamedTuple):
         >>> list(Axis(size=3, output=3, filter=3, stride=1, dilation=1, before=1).taps())[0]
         (0, slice(1, 3, None), slice(0, 2, 1))
         """
-        for tap in range(self.filter):
+        # Only taps that can meet a pixel: a filter may be far larger than the image.
+        low = max(0, -(((self.output - 1) * self.stride - self.before) // self.dilation))
+        high = min(self.filter - 1, (self.size - 1 + self.before) // self.dilation)
+        for tap in range(low, high + 1):
             offset = tap * self.dilation - self.before
             first = max(-(offset // self.stride), 0)
             last = min((self.size - 1 - offset) // self.stride, self.output - 1)
