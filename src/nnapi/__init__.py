@@ -21,7 +21,7 @@ _PUBLIC = {
     "compile": "nnapi.pipeline",
     "check": "nnapi.pipeline",
     "devices": "nnapi.pipeline",
-    "save": "nnapi.ir.file",
+    "save": "nnapi.exporters.save",
     "verify": "nnapi.ir.verify",
     "Builder": "nnapi.ir.builder",
     "Model": "nnapi.ir.model",
@@ -33,8 +33,8 @@ _PUBLIC = {
 
 if TYPE_CHECKING:
     from nnapi.errors import NnapiError as NnapiError
+    from nnapi.exporters.save import save as save
     from nnapi.ir.builder import Builder as Builder
-    from nnapi.ir.file import save as save
     from nnapi.ir.model import Model as Model
     from nnapi.ir.verify import verify as verify
     from nnapi.partition.plan import Plan as Plan

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nnapi.drivers import registry
-from nnapi.drivers.driver import Driver, Precision, Preference, PrepareOptions
+from nnapi.drivers.driver import Driver, Layout, Precision, Preference, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
 from nnapi.errors import UsageError
 from nnapi.importers.load import load
@@ -21,15 +21,17 @@ from nnapi.ops.types import Array
 from nnapi.partition.assign import assign
 from nnapi.partition.plan import Plan
 from nnapi.partition.verdict import Verdicts, judge
+from nnapi.passes.layout import to_layout
 from nnapi.passes.run import run_passes
 from nnapi.runtime.session import Session, build_session
 
 Devices = str | Iterable[str | Driver] | None
 
 
-def optimize(model: Model, *, layout: str | None = "nhwc") -> Model:
-    """The same function with fewer operations: folded, fused, in one layout. Model -> Model."""
-    return run_passes(model, layout=layout)
+def optimize(model: Model, *, layout: Layout | None = "nhwc") -> Model:
+    """The same function with fewer operations: folded, fused, in one layout (None: as it is). Model -> Model."""
+    model = run_passes(model)
+    return model if layout is None else run_passes(to_layout(model, layout))
 
 
 def partition(

@@ -13,6 +13,7 @@ from nnapi.bench.measure import measure, random_inputs
 from nnapi.bench.record import Record
 from nnapi.cli.options import load_model, session_options
 from nnapi.cli.output import json_option, milliseconds, print_json, print_table, progress, size
+from nnapi.drivers.driver import Precision, Preference
 from nnapi.pipeline import build, optimize, partition
 
 
@@ -24,8 +25,8 @@ from nnapi.pipeline import build, optimize, partition
 @session_options
 @json_option
 def command(
-    source: str, warmup: float, seconds: float, repeats: int, devices: str | None, threads: int, precision: str,
-    preference: str, no_fallback: bool, as_json: bool,
+    source: str, warmup: float, seconds: float, repeats: int, devices: str | None, threads: int, precision: Precision,
+    preference: Preference, no_fallback: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure SOURCE on seeded random inputs: load, initialization, first run, latency, memory, each partition."""
     started = time.perf_counter()
@@ -35,9 +36,9 @@ def command(
         model = optimize(model)
     loading = time.perf_counter() - started
     with progress("Compiling"):
-        plan = partition(model, devices, preference=preference, fallback=not no_fallback)  # type: ignore[arg-type]
+        plan = partition(model, devices, preference=preference, fallback=not no_fallback)
         session = build(
-            plan, devices, precision=precision, num_threads=threads,  # type: ignore[arg-type]
+            plan, devices, precision=precision, num_threads=threads,
             fallback=not no_fallback,
         )  # fmt: skip
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:

@@ -8,9 +8,7 @@ from pathlib import Path
 import click
 
 from nnapi.cli.output import json_option, print_json, progress, size
-from nnapi.errors import UsageError
-from nnapi.ir.file import save
-from nnapi.ir.model import Model
+from nnapi.exporters.save import check_suffix, save
 from nnapi.ir.verify import feature_level
 from nnapi.pipeline import load, optimize
 
@@ -26,8 +24,7 @@ from nnapi.pipeline import load, optimize
 def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool, as_json: bool) -> None:
     """Turn SOURCE (.pt2, .nnapi or zoo:NAME) into .nnapi or .tflite."""
     for output in outputs:
-        if Path(output).suffix not in WRITERS:
-            raise UsageError(f"{output}: suffix must be {' or '.join(WRITERS)}")
+        check_suffix(output)
     started = time.perf_counter()
     with progress(f"Loading {source}"):
         model = load(source)
@@ -38,7 +35,7 @@ def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool,
     files = []
     for output in outputs:
         with progress(f"Writing {output}"):
-            WRITERS[Path(output).suffix](model, output)
+            save(model, output)
         files.append({"path": output, "bytes": Path(output).stat().st_size})
     record = {
         "source": source,
@@ -56,12 +53,3 @@ def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool,
     for file in files:
         click.echo(f"  {file['path']}  {size(Path(str(file['path'])).stat().st_size)}")
     return None
-
-
-def _write_tflite(model: Model, path: str) -> None:
-    from nnapi.exporters.tflite import save_tflite
-
-    save_tflite(model, path)
-
-
-WRITERS = {".nnapi": save, ".tflite": _write_tflite}

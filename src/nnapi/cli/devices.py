@@ -33,7 +33,7 @@ def command(as_json: bool) -> None:
         )
     if as_json:
         return print_json(found)
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for device in found:
         if device["available"]:
             note = "" if device["used_by_default"] else "only when named: computes nothing real"

@@ -12,8 +12,8 @@ from nnapi.cli.output import json_option, print_json, print_table, size
 from nnapi.ir.model import Model
 from nnapi.ir.text import print_model
 from nnapi.ir.verify import LevelNeed, levels
+from nnapi.ir.work import macs
 from nnapi.ops.types import ANDROID, Operand
-from nnapi.partition.plan import macs
 from nnapi.pipeline import optimize
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from nnapi.bench.measure import random_inputs
 from nnapi.cli.options import load_model, session_options
 from nnapi.cli.output import json_option, print_json, progress
+from nnapi.drivers.driver import Precision, Preference
 from nnapi.errors import UsageError
 from nnapi.ir.file import writing
 from nnapi.ops.types import Array
@@ -40,7 +41,7 @@ TOP = 5
 @json_option
 def command(
     source: str, paths: tuple[str, ...], seed: int | None, output: str | None, mean: str, std: str, crop: bool,
-    show_plan: bool, devices: str | None, threads: int, precision: str, preference: str, no_fallback: bool,
+    show_plan: bool, devices: str | None, threads: int, precision: Precision, preference: Preference, no_fallback: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Run SOURCE on inputs and print its outputs, or save them."""
@@ -58,7 +59,7 @@ def command(
     with progress("Compiling"):
         session = compile(
             model, devices, precision=precision, num_threads=threads, preference=preference, fallback=not no_fallback
-        )  # type: ignore[call-overload, unused-ignore]
+        )
     if show_plan:
         for line in describe_plan(session.plan):
             click.echo(line, err=True)
@@ -90,7 +91,7 @@ def _save(results: dict[str, Array], path: str) -> None:
         if Path(path).suffix == ".npy":
             np.save(file, next(iter(results.values())))
         else:
-            np.savez(file, **results)
+            np.savez(file, allow_pickle=False, **results)
 
 
 def _describe(name: str, array: Array) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from nnapi.drivers.driver import Accept, Estimate, Preference, Reject
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import Subgraph
+from nnapi.ir.work import macs
 from nnapi.partition.verdict import Verdicts
 
 
@@ -113,21 +114,6 @@ class Plan:
                 {"name": a.name, "seconds": a.seconds, "partitions": a.partitions} for a in self.alternatives
             ],
         }
-
-
-def macs(model: Model) -> int:
-    """Multiply-accumulates of one run, composites through their decompositions; unknown shapes count nothing."""
-    total = 0
-    for operation in model.operations:
-        body = model.body(operation)
-        if body is not None:
-            total += macs(body)
-        elif not operation.is_extension and all(
-            i.elements is not None or i.is_constant for i in model.operands_of(operation.inputs)
-        ):
-            call = model.call(operation)
-            total += call.op.macs(call)
-    return total
 
 
 def split(model: Model, assignment: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:

@@ -1,0 +1,1 @@
+"""Quantization: observe, decide, apply, and what it costs in accuracy."""

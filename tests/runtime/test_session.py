@@ -1,0 +1,127 @@
+"""Sessions: inputs as users give them, engines that fail, names, partitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import nnapi
+from models import chain
+from nnapi.drivers.driver import PrepareOptions
+from nnapi.drivers.fake import FakeDriver
+from nnapi.drivers.reference import ReferenceDriver
+from nnapi.errors import CompileError, ExecutionError, NnapiError, UnsupportedOperation, UsageError
+from nnapi.partition.assign import assign
+from nnapi.runtime.session import Session, build_session
+
+X = np.arange(4, dtype=np.float32).reshape(1, 4)
+
+
+@pytest.fixture
+def session() -> Session:
+    return nnapi.compile(chain("ADD", "MUL"), devices="reference")
+
+
+def test_arrays_in_arrays_out(session: Session) -> None:
+    (y,) = session(X)
+    np.testing.assert_array_equal(y, (X + X) * X)
+
+
+def test_by_name(session: Session) -> None:
+    assert session.input_names == ("x",)
+    np.testing.assert_array_equal(session.run({"x": X})["y"], (X + X) * X)
+
+
+GOOD = {
+    "a list": X.tolist(),
+    "float64": X.astype(np.float64),
+    "integers": np.arange(4).reshape(1, 4),
+    "not contiguous": np.asfortranarray(np.stack([X[0], X[0]], 1))[:, 0].reshape(1, 4),
+}
+
+
+@pytest.mark.parametrize("given", GOOD.values(), ids=GOOD.keys())
+def test_what_converts_without_loss_is_converted(session: Session, given: object) -> None:
+    np.testing.assert_array_equal(session(given)[0], (X + X) * X)
+
+
+BAD = {
+    "no input": ((), r"0 inputs given, the model takes 1: x"),
+    "two inputs": ((X, X), r"2 inputs given"),
+    "wrong shape": ((X[:, :3],), r"input 'x' has shape \(1, 3\), must have \(1, 4\)"),
+    "wrong rank": ((X[0],), r"has shape \(4,\)"),
+    "complex": ((X.astype(np.complex64),), r"input 'x' is complex64, must be float32"),
+    "text": (("hello",), r"input 'x' is <U5"),
+    "ragged": (([[1], [2, 3]],), r"input 'x' is no array"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_inputs(session: Session, given: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ExecutionError, match=message):
+        session(*given)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        pytest.param({"z": X}, "unknown", id="unknown"),
+        pytest.param({}, "missing", id="missing"),
+    ],
+)
+def test_bad_names(session: Session, inputs: dict[str, np.ndarray], message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(ExecutionError, match=message):
+        session.run(inputs)
+
+
+FRAGILE = FakeDriver("fragile", fails_to_compile=("MUL",))
+
+
+def test_an_engine_that_fails_to_compile_is_reported_and_replaced() -> None:
+    session = nnapi.compile(chain("ADD", "MUL"), devices=[FRAGILE])
+    assert session.plan.devices == ("reference",)
+    assert "fails on purpose" in session.fallbacks[0].reason
+    np.testing.assert_array_equal(session(X)[0], (X + X) * X)
+
+
+def test_without_fallback_the_failure_is_an_error() -> None:
+    with pytest.raises(CompileError, match="device 'fragile': fragile fails on purpose"):
+        nnapi.compile(chain("ADD", "MUL"), devices=[FRAGILE], fallback=False)
+
+
+def test_without_fallback_what_nobody_takes_is_an_error() -> None:
+    picky = FakeDriver("picky", costs={"ADD": 1e-6}, default_cost=None)
+    with pytest.raises(UnsupportedOperation, match="picky: MUL: takes ADD only"):
+        nnapi.compile(chain("ADD", "MUL"), devices=[picky], fallback=False)
+
+
+def test_an_engine_that_fails_to_run_is_a_typed_error() -> None:
+    session = nnapi.compile(chain("ADD"), devices=[FakeDriver("dead", fails_to_run=True)])
+    with pytest.raises(NnapiError, match="dead fails on purpose"):
+        session(X)
+
+
+def test_several_partitions_pass_values_on_and_are_timed() -> None:
+    adds = FakeDriver("adds", costs={"ADD": 1e-9}, default_cost=None, launch_cost=1e-9)
+    muls = FakeDriver("muls", costs={"MUL": 1e-9}, default_cost=None, launch_cost=1e-9)
+    model = chain("ADD", "MUL", "ADD")
+    plan = assign(model, [adds, muls])
+    session = build_session(plan, {"adds": adds, "muls": muls}, PrepareOptions(), fallback=False)
+    assert [b.partition.device for b in session.built] == ["adds", "muls", "adds"]
+    np.testing.assert_array_equal(session(X)[0], (X + X) * X + X)
+    seconds = session.profile(X)
+    assert len(seconds) == 3
+    assert all(s > 0 for s in seconds)
+
+
+USAGE = {
+    "threads": {"num_threads": 0},
+    "precision": {"precision": "fp8"},
+    "preference": {"preference": "fastest"},
+}
+
+
+@pytest.mark.parametrize("options", USAGE.values(), ids=USAGE.keys())
+def test_wrong_options(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        nnapi.compile(chain("ADD"), devices=[ReferenceDriver()], **options)  # type: ignore[arg-type]
