@@ -64,6 +64,8 @@ class Result:
     quant: str | Mapping[OperandType, tuple[float, int]] | None = None
     """None: free. The name of an input: the same as that input's. A table: fixed (scale, zero point) by type."""
     variadic: bool = False
+    optional: bool = False
+    """May be absent, with all behind it; `infer` says which counts are allowed."""
 
 
 class Types:
@@ -334,8 +336,10 @@ class Call:
                     wanted = str(low) if low == high else f"{low} to {high}"
                     return 1000 + at.start, f"{param.name} has rank {len(shape)}, must have {wanted}"
         results = self.op.outputs
+        least, most = sum(not (r.variadic or r.optional) for r in results), len(results)
         count, variadic = len(self.outputs), any(r.variadic for r in results)
-        if self.declared is not None and count != len(results) and not (variadic and count >= len(results) - 1):
-            return 1000, f"{count} outputs, gives {len(results)}{' or more' if variadic else ''}"
+        if self.declared is not None and not (least <= count and (variadic or count <= most)):
+            wanted = f"{least} or more" if variadic else str(most) if least == most else f"{least} to {most}"
+            return 1000, f"{count} outputs, gives {wanted}"
         found = self._find_types()
         return None if isinstance(found, Types) else found
