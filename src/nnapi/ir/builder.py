@@ -162,7 +162,8 @@ class Builder:
             raise ModelError("is no NNAPI operation", operation=type)
         refs = self._inputs_of(op, inputs, name)
         operands = [self._operands[r.index] for r in refs]
-        call = op.bind(operands, label=Operation(type, (), (), name).label)
+        declared = None if outputs is None else [replace(o, dimensions=()) for o in outputs]
+        call = op.bind(operands, declared, label=Operation(type, (), (), name).label)
         shapes = op.infer(call)
         if outputs is None:
             outputs = [self._output_operand(op, call.types, operands, i, name) for i in range(len(shapes))]
@@ -180,6 +181,14 @@ class Builder:
         results = tuple(self.operand(replace(o, value=None)) for o in outputs)
         self._operations.append(Operation(type, tuple(r.index for r in inputs), tuple(r.index for r in results), name))
         return results
+
+    def mark(self) -> int:
+        """Where the model being built stands, for `rollback`."""
+        return len(self._operations)
+
+    def rollback(self, mark: int) -> None:
+        """Forget the operations added since `mark`; their results must not be used any more."""
+        del self._operations[mark:]
 
     def finish(self, *, check: bool = True) -> Model:
         """The model, without operands that nothing uses; verified unless `check` is False."""
