@@ -72,10 +72,10 @@ def _softmax_needs(call: Call) -> Iterable[Need]:
 
 
 def _scaled(call: Call) -> tuple[Array, int]:
-    """beta * input with the largest value along the axis moved to 0, and the axis."""
+    """beta * input, the largest value along the axis moved to 0 before; and the axis."""
     axis = call.scalar("axis") % call.array("input").ndim
-    x = dequantize(call.array("input"), call["input"]) * np.float32(call.scalar("beta"))
-    return x - x.max(axis, keepdims=True, initial=-np.inf), axis
+    x = dequantize(call.array("input"), call["input"])
+    return (x - x.max(axis, keepdims=True, initial=-np.inf)) * np.float32(call.scalar("beta")), axis
 
 
 def _softmax(call: Call) -> list[Array]:

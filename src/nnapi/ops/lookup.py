@@ -17,12 +17,14 @@ SPARSE_DEPRECATED, DENSE, SPARSE = 1, 2, 3
 """LSH_PROJECTION's types; SPARSE adds an offset per hash function, so that signatures do not collide."""
 
 
-def _take(call: Call, source: str, axis: int) -> list[Array]:
-    x, indices = call.array(source), call.array("indices")
-    outside = indices[(indices < 0) | (indices >= x.shape[axis])]
+def _check_indices(call: Call, source: str, axis: int, size: int | None) -> None:
+    """ModelError where an index, if it is known, is outside the dimension that it points into."""
+    if size is None or not call.known("indices"):
+        return
+    indices = call.array("indices")
+    outside = indices[(indices < 0) | (indices >= size)]
     if outside.size:
-        call.fail(f"indices has {outside[0]}, dimension {axis} of {source} has {x.shape[axis]}")
-    return [np.take(x, indices, axis)]
+        call.fail(f"indices has {outside[0]}, dimension {axis} of {source} has {size}", hint=f"use 0 to {size - 1}")
 
 
 def _gather_shape(call: Call) -> list[Shape]:
@@ -32,20 +34,24 @@ def _gather_shape(call: Call) -> list[Shape]:
     if axis is None:
         return [(None,) * (len(shape) + len(indices) - 1)]
     axis = axis_of(call, axis, len(shape))
+    _check_indices(call, "input", axis, shape[axis])
     return [shape[:axis] + indices + shape[axis + 1 :]]
 
 
 def _gather(call: Call) -> list[Array]:
-    return _take(call, "input", call.scalar("axis") % call.array("input").ndim)
+    return [np.take(call.array("input"), call.array("indices"), call.scalar("axis"))]
 
 
 def _embedding_shape(call: Call) -> list[Shape]:
     values, indices = call.shape("values"), call.shape("indices")
-    return [None if values is None else ((indices or (None,))[0], *values[1:])]
+    if values is None:
+        return [None]
+    _check_indices(call, "values", 0, values[0])
+    return [((indices or (None,))[0], *values[1:])]
 
 
 def _embedding(call: Call) -> list[Array]:
-    return _take(call, "values", 0)
+    return [np.take(call.array("values"), call.array("indices"), 0)]
 
 
 def _hashtable_shape(call: Call) -> list[Shape]:
