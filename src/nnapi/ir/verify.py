@@ -28,6 +28,8 @@ MAX_DEPTH = 32
 """How deep referenced models may nest."""
 MAX_RANK = 8
 """No operation of the table takes more; extensions may reshape through six."""
+MAX_SCALE = float(np.finfo(np.float32).max)
+"""NNAPI's scales are of 32 bits."""
 
 
 class LevelNeed(NamedTuple):
@@ -54,10 +56,10 @@ def feature_level(model: Model) -> int:
 
 def levels(model: Model) -> list[LevelNeed]:
     """Verify `model` and return each need of a feature level above 1, operation by operation."""
-    return _levels(model, depth=0)
+    return _levels(model, depth=0, seen={})
 
 
-def _levels(model: Model, depth: int) -> list[LevelNeed]:
+def _levels(model: Model, depth: int, seen: dict[int, int]) -> list[LevelNeed]:
     if depth > MAX_DEPTH:
         raise ModelError(f"referenced models nest deeper than {MAX_DEPTH}")
     if not model.operations:
@@ -73,7 +75,11 @@ def _levels(model: Model, depth: int) -> list[LevelNeed]:
     for operation in model.operations:
         _check_edges(model, operation, written)
         for body in model.referenced(operation):
-            needs += _levels(body, depth + 1)
+            # Models share bodies, and bodies bodies: each is checked again only where it lies deeper.
+            if seen.get(id(body), 0) <= depth:
+                found = _levels(body, depth + 1, seen)
+                needs += [] if id(body) in seen else found
+                seen[id(body)] = depth + 1
         if operation.is_extension:
             _check_extension(model, operation)
         else:
@@ -103,7 +109,7 @@ def operand_problem(operand: Operand) -> str:
 
 def _quantization_problem(operand: Operand) -> str:
     t, scale = operand.type, operand.scale
-    if not math.isfinite(scale) or scale < 0:
+    if not 0 <= scale <= MAX_SCALE:
         return f"scale is {scale}, must be finite and not negative"
     low, high = t.zero_point_range
     if not low <= operand.zero_point <= high:
@@ -114,7 +120,7 @@ def _quantization_problem(operand: Operand) -> str:
             return "has no per-channel scales"
         if scale:
             return f"scale is {scale}, must be 0 beside per-channel scales"
-        if not all(math.isfinite(s) and s > 0 for s in quant.scales):
+        if not all(0 < s <= MAX_SCALE for s in quant.scales):
             return "per-channel scales must be positive and finite"
         if operand.dimensions and not 0 <= quant.axis < len(operand.dimensions):
             return f"channel dimension is {quant.axis}, rank is {len(operand.dimensions)}"

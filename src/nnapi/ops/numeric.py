@@ -101,9 +101,8 @@ def activation_range(operand: Operand, fuse_code: int) -> tuple[float, float]:
     info = np.iinfo(operand.type.dtype)
 
     def stored(real: float, otherwise: int) -> int:
-        if np.isinf(real):
-            return otherwise
-        return int(np.floor(real / np.float32(operand.scale) + 0.5)) + operand.zero_point
+        scaled = real / np.float32(operand.scale)
+        return otherwise if np.isinf(scaled) else int(np.floor(scaled + 0.5)) + operand.zero_point
 
     return max(stored(low, info.min), info.min), min(stored(high, info.max), info.max)
 
