@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from nnapi.errors import UnsupportedOperation
 from nnapi.ops.op import Call
-from nnapi.ops.types import B8, F32, I32, Array, OperandType
+from nnapi.ops.types import B8, F32, I32, Array, Operand, OperandType
 
 Tensors = Sequence[Any]
 Run = Callable[[Tensors], Any]
@@ -366,4 +366,62 @@ KERNELS: Final[Mapping[str, Builder]] = {
     "DEPTH_TO_SPACE": depth_to_space,
     "CAST": cast,
 }
-"""What this engine takes of NNAPI. Composites it knows natively: drivers/pytorch.py."""
+"""What this engine takes of NNAPI."""
+
+
+def _attention(inputs: Sequence[Operand]) -> Run:
+    scale, causal = _value(inputs[3]), _value(inputs[4])
+
+    def run(x: Tensors) -> Any:
+        mask = x[5] if len(x) > 6 else None
+        if causal and mask is not None:
+            future = torch.ones(x[0].shape[-2], x[1].shape[-2], dtype=torch.bool).triu(1)
+            mask = mask.masked_fill(future, float("-inf"))
+        return F.scaled_dot_product_attention(x[0], x[1], x[2], mask, is_causal=causal and mask is None, scale=scale)
+
+    return run
+
+
+def _softplus(inputs: Sequence[Operand]) -> Run:
+    beta = _value(inputs[1])
+    return lambda x: F.softplus(x[0], beta)
+
+
+def _gelu(inputs: Sequence[Operand]) -> Run:
+    approximate = "tanh" if _value(inputs[1]) else "none"
+    return lambda x: F.gelu(x[0], approximate=approximate)
+
+
+def _layer_norm(inputs: Sequence[Operand]) -> Run:
+    epsilon = _value(inputs[3])
+    return lambda x: F.layer_norm(x[0], x[1].shape, x[1], x[2], epsilon)
+
+
+def _rms_norm(inputs: Sequence[Operand]) -> Run:
+    epsilon = _value(inputs[2])
+    return lambda x: F.rms_norm(x[0], x[1].shape, x[1], epsilon)
+
+
+def _group_norm(inputs: Sequence[Operand]) -> Run:
+    groups, epsilon = _value(inputs[3]), _value(inputs[4])
+    return lambda x: F.group_norm(x[0], groups, x[1], x[2], epsilon)
+
+
+def _value(operand: Operand) -> Any:
+    if not isinstance(operand.value, np.ndarray):
+        raise Refused("a scalar that is no constant")
+    return operand.value.item()
+
+
+COMPOSITES: Final[Mapping[str, Callable[[Sequence[Operand]], Run]]] = {
+    "ERF": lambda inputs: lambda x: torch.erf(x[0]),
+    "GELU": _gelu,
+    "SILU": lambda inputs: lambda x: F.silu(x[0]),
+    "MISH": lambda inputs: lambda x: F.mish(x[0]),
+    "SOFTPLUS": _softplus,
+    "LAYER_NORM": _layer_norm,
+    "RMS_NORM": _rms_norm,
+    "GROUP_NORM": _group_norm,
+    "SCALED_DOT_PRODUCT_ATTENTION": _attention,
+}
+"""Composites (ir/composites.py) that this engine has natively; of each, the inputs before the body are at hand."""

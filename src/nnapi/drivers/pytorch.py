@@ -10,7 +10,7 @@ from typing import Any
 from nnapi.drivers.driver import ACCEPT, DeviceType, Estimate, PrepareOptions, Reject, Verdict
 from nnapi.drivers.roofline import Roofline
 from nnapi.errors import CompileError, ExecutionError, MissingExtra, NnapiError
-from nnapi.ir.model import ATEN, Model, Operation
+from nnapi.ir.model import ATEN, COMPOSITE, Model, Operation
 from nnapi.ops.types import MAX_FEATURE_LEVEL, MODEL, Array, Operand
 
 try:
@@ -62,19 +62,14 @@ def _builder(model: Model, operation: Operation) -> Run:
         if operand.is_omitted:
             raise CompileError("an omitted operand is not taken")
     if model.body(operation) is not None:
-        composite = COMPOSITES.get(operation.type)
+        composite = COMPOSITES.get(operation.type.removeprefix(COMPOSITE))
         if composite is None:
             raise CompileError("a composite without a native form here")
-        return composite([_scalar(o) for o in operands[: len(operation.inputs) - 1]])
+        return composite(operands[: len(operation.inputs) - 1])
     kernel = KERNELS.get(operation.type)
     if kernel is None:
         raise CompileError("has no ATen call here")
     return kernel(model.call(operation))
-
-
-def _scalar(operand: Operand) -> Any:
-    """A constant scalar's value; None for a tensor."""
-    return None if operand.type.is_tensor or operand.value is None else operand.value.item()
 
 
 @dataclass(frozen=True)
