@@ -331,6 +331,8 @@ class Call:
                 shape = operand.shape
                 if param.rank is None or shape is None or not operand.type.is_tensor or operand.is_omitted:
                     continue
+                if param.omissible and operand.value is None:
+                    continue  # an execution may leave it out, whatever its dimensions
                 low, high = (param.rank, param.rank) if isinstance(param.rank, int) else param.rank
                 if not low <= len(shape) <= high:
                     wanted = str(low) if low == high else f"{low} to {high}"
