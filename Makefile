@@ -16,7 +16,7 @@ check: $(READY)  ## format, lint, types, fast tests: under a minute
 	$(BIN)/ruff format --check src tests examples benchmarks
 	$(BIN)/ruff check src tests examples benchmarks
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" tests/ir tests/partition tests/runtime tests/cli tests/test_api.py tests/test_layout.py src/nnapi/ir src/nnapi/ops
+	$(BIN)/python -m pytest -m "not slow" tests/ir tests/partitioning tests/runtime tests/cli tests/test_api.py tests/test_layout.py src/nnapi/ir src/nnapi/ops
 
 bench: $(READY)  ## measure, and write benchmarks/results.md
 	$(BIN)/python benchmarks/run.py

@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_image
 import nnapi
 from nnapi import zoo
 from nnapi.bench.compare import interleave
-from nnapi.quantize.metrics import sqnr
+from nnapi.quantization.metrics import sqnr
 from nnapi.report.plan import describe_plan
 from nnapi.runtime.inputs import ImageOptions, image_tensor
 

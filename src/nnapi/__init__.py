@@ -25,7 +25,7 @@ _PUBLIC = {
     "verify": "nnapi.ir.verify",
     "Builder": "nnapi.ir.builder",
     "Model": "nnapi.ir.model",
-    "Plan": "nnapi.partition.plan",
+    "Plan": "nnapi.partitioning.plan",
     "Session": "nnapi.runtime.session",
     "NnapiError": "nnapi.errors",
 }
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from nnapi.ir.builder import Builder as Builder
     from nnapi.ir.model import Model as Model
     from nnapi.ir.verify import verify as verify
-    from nnapi.partition.plan import Plan as Plan
+    from nnapi.partitioning.plan import Plan as Plan
     from nnapi.pipeline import build as build
     from nnapi.pipeline import check as check
     from nnapi.pipeline import compile as compile

@@ -18,9 +18,9 @@ from nnapi.errors import UsageError
 from nnapi.importers.load import load
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array
-from nnapi.partition.assign import assign
-from nnapi.partition.plan import Plan
-from nnapi.partition.verdict import Verdicts, judge
+from nnapi.partitioning.assign import assign
+from nnapi.partitioning.plan import Plan
+from nnapi.partitioning.verdict import Verdicts, judge
 from nnapi.passes.layout import to_layout
 from nnapi.passes.run import run_passes
 from nnapi.runtime.session import Session, build_session

@@ -11,7 +11,7 @@ from nnapi.drivers.driver import PrepareOptions
 from nnapi.drivers.fake import FakeDriver
 from nnapi.drivers.reference import ReferenceDriver
 from nnapi.errors import CompileError, ExecutionError, NnapiError, UnsupportedOperation, UsageError
-from nnapi.partition.assign import assign
+from nnapi.partitioning.assign import assign
 from nnapi.runtime.session import Session, build_session
 
 X = np.arange(4, dtype=np.float32).reshape(1, 4)

@@ -12,7 +12,7 @@ from nnapi.drivers import registry
 from nnapi.ir.model import Model
 from nnapi.ir.verify import verify
 from nnapi.ops.types import ANDROID
-from nnapi.partition.verdict import Verdicts, judge
+from nnapi.partitioning.verdict import Verdicts, judge
 from nnapi.pipeline import optimize, partition
 from nnapi.report.plan import describe_plan, refusals
 

@@ -15,6 +15,10 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 from nnapi.errors import MissedDeadline
 from nnapi.ir.model import Model
+from nnapi.ir.verdict import ACCEPT as ACCEPT
+from nnapi.ir.verdict import Accept as Accept
+from nnapi.ir.verdict import Reject as Reject
+from nnapi.ir.verdict import Verdict as Verdict
 from nnapi.ops.types import Array
 
 
@@ -27,23 +31,6 @@ class DeviceType(enum.IntEnum):
     GPU = 3
     ACCELERATOR = 4
 
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """The driver takes the operation; `note` says how, where that is not plain."""
-
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """The driver does not take the operation; the reason names the limit and the value found."""
-
-    reason: str
-
-
-Verdict = Accept | Reject
-ACCEPT = Accept()
 
 Precision = Literal["fp32", "relaxed"]
 Preference = Literal["low_power", "fast_single_answer", "sustained_speed"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -19,11 +21,15 @@ from nnapi.drivers.driver import (
     Reject,
     Verdict,
 )  # fmt: skip
+from nnapi.drivers.roofline import Roofline
 from nnapi.errors import ExecutionError, ModelError
 from nnapi.ir.model import Model, Operation
 from nnapi.ir.verify import compatible
 from nnapi.ops.table import OPERATIONS
 from nnapi.ops.types import MAX_FEATURE_LEVEL, OMITTED, Array, Operand
+
+MAX_BYTES: Final = 2**30
+"""The largest tensor that the reference makes: a mistaken size must not take the machine down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,9 @@ def _run_operation(model: Model, operation: Operation, values: dict[int, Operand
     try:
         call = op.bind(inputs, declared, label=operation.label, context=context)
         shapes = op.infer(call)
+        for operand, shape in zip(declared, shapes):
+            bytes = math.prod(d or 0 for d in shape or ()) * operand.type.dtype.itemsize
+            call.require(bytes <= MAX_BYTES, f"output of shape {shape} takes {bytes} bytes, limit {MAX_BYTES}")
         with np.errstate(all="ignore"):
             arrays = op.reference(call)
     except ModelError as error:
@@ -114,6 +123,9 @@ def _run_operation(model: Model, operation: Operation, values: dict[int, Operand
         if shape is not None and not compatible(tuple(d or 0 for d in shape), array.shape):
             raise ExecutionError(f"kernel gave {array.shape}, inference {shape}", operation=operation.label)
     return arrays
+
+
+_ROOFLINE = Roofline(macs_per_second=5e9, bytes_per_second=2e9, operation_seconds=50e-6, launch_seconds=50e-6)
 
 
 class ReferenceDriver:
@@ -134,10 +146,8 @@ class ReferenceDriver:
         return Reject(f"{operation.type}: an extension, the reference knows NNAPI's operations only")
 
     def estimate(self, model: Model) -> Estimate:
-        """A guess from multiply-accumulates: NumPy reaches about 5 G/s, and every operation costs 50 us."""
-        macs = sum(model.call(o).op.macs(model.call(o)) for o in model.operations if not o.is_extension)
-        seconds = macs / 5e9 + 50e-6 * len(model.operations)
-        return Estimate(seconds, seconds * 10.0, "modelled")
+        """NumPy reaches about 5 G multiply-accumulates a second; every operation costs 50 us."""
+        return _ROOFLINE.estimate(model)
 
     def prepare(self, model: Model, options: PrepareOptions) -> PreparedReference:
         return PreparedReference(model, options.loop_timeout)

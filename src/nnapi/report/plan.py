@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from nnapi.drivers.driver import Reject
 from nnapi.ir.model import Model
 from nnapi.ir.work import macs
-from nnapi.partition.plan import Plan
-from nnapi.partition.verdict import Verdicts
+from nnapi.partitioning.plan import Plan
+from nnapi.partitioning.verdict import Verdicts
 
 MAX_REASONS = 8
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nnapi.drivers.driver import Driver, Prepared, PrepareOptions, Reject
 from nnapi.errors import CompileError, NnapiError
 from nnapi.ir.model import Model
-from nnapi.partition.plan import Partition
+from nnapi.partitioning.plan import Partition
 from nnapi.passes.inline_composites import inline_composites
 from nnapi.passes.layout import to_layout
 from nnapi.passes.run import run_passes

@@ -14,8 +14,8 @@ from nnapi.drivers.reference import ReferenceDriver
 from nnapi.errors import CompileError, ExecutionError, NnapiError
 from nnapi.ir.verify import compatible
 from nnapi.ops.types import Array, Operand
-from nnapi.partition.assign import assign
-from nnapi.partition.plan import Plan
+from nnapi.partitioning.assign import assign
+from nnapi.partitioning.plan import Plan
 from nnapi.runtime.build import Built, build_partition
 
 

@@ -11,7 +11,7 @@ from nnapi.drivers.driver import Accept, Estimate, Preference, Reject
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import Subgraph
 from nnapi.ir.work import macs
-from nnapi.partition.verdict import Verdicts
+from nnapi.partitioning.verdict import Verdicts
 
 
 @dataclass(frozen=True)

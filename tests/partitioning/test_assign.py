@@ -14,9 +14,9 @@ from nnapi.drivers.reference import ReferenceDriver, execute
 from nnapi.errors import PartitionError, UnsupportedOperation
 from nnapi.ir.model import Model
 from nnapi.ir.verify import verify
-from nnapi.partition.assign import assign
-from nnapi.partition.cost import CostModel, objective
-from nnapi.partition.plan import Plan, split
+from nnapi.partitioning.assign import assign
+from nnapi.partitioning.cost import CostModel, objective
+from nnapi.partitioning.plan import Plan, split
 from nnapi.runtime.session import build_session
 
 costs = st.dictionaries(st.sampled_from(BINARY), st.floats(1e-7, 1e-3), min_size=0, max_size=4)

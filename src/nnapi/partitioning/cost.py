@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nnapi.drivers.driver import Driver, Estimate, Preference
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import extract
-from nnapi.partition.plan import Alternative, Partition, split
+from nnapi.partitioning.plan import Alternative, Partition, split
 
 TRANSFER_SECONDS = 5e-6
 """Handing one tensor from an engine to another, whatever its size."""

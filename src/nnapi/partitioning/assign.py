@@ -12,9 +12,9 @@ from itertools import permutations
 from nnapi.drivers.driver import Driver, Preference, Reject
 from nnapi.errors import PartitionError, UnsupportedOperation
 from nnapi.ir.model import Model
-from nnapi.partition.cost import CostModel, objective
-from nnapi.partition.plan import Alternative, Partition, Plan
-from nnapi.partition.verdict import Verdicts, judge
+from nnapi.partitioning.cost import CostModel, objective
+from nnapi.partitioning.plan import Alternative, Partition, Plan
+from nnapi.partitioning.verdict import Verdicts, judge
 
 MAX_ORDERED = 4
 """Up to so many devices, every order of preference among them is tried."""
