@@ -72,9 +72,10 @@ VALID = {"input": np.float32([[1, 2]]), "sample_count": 5, "seeds": SEEDS}
     ({"sample_count": -3}, "sample_count is -3, must be positive"),
     ({"seeds": [1, 2, 3]}, r"seeds has shape \(3,\), must have \(2,\)"),
     ({"input": [1.0]}, "input has rank 1, must have 2"),
+    ({"input": np.zeros((0, 0))}, "input has no classes, must have at least 1"),
     ({"input": Operand(I32, ()).with_value(np.int32([[1]]))}, "input is TENSOR_INT32, must be"),
     ({"input": np.zeros((2**10, 1)), "sample_count": 2**22}, "4294967296 elements, limit 2147483647"),
-], ids=["no samples", "negative", "three seeds", "rank", "type", "too many"])  # fmt: skip
+], ids=["no samples", "negative", "three seeds", "rank", "no classes", "type", "too many"])  # fmt: skip
 def test_refused(refuses, change, message):
     refuses("RANDOM_MULTINOMIAL", VALID, change, message)
 

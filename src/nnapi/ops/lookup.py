@@ -77,10 +77,10 @@ def _projection_shape(call: Call) -> list[Shape]:
     hash, input, kind = call.shape("hash"), call.shape("input"), call.scalar("type")
     kinds = (None, SPARSE_DEPRECATED, DENSE, SPARSE)
     call.require(kind in kinds, f"type is {kind}, must be 1 (sparse, deprecated), 2 (dense) or 3 (sparse)")
-    if "weight" in call:
-        (weights,), count = call.shape("weight") or (None,), input[0] if input else None
-        if None not in (weights, count) and weights != count:
-            call.fail(f"weight has {weights} elements, the first dimension of input has {count}, must be the same")
+    if "weight" in call and call.known("weight") and input is not None:
+        weights = call.array("weight").size
+        if input[0] not in (weights, None):
+            call.fail(f"weight has {weights} elements, the first dimension of input has {input[0]}, must be the same")
     functions, bits = hash or (None, None)
     call.require(bits is None or bits <= 32, f"hash gives {bits} bits, limit 32")
     if kind is None:

@@ -13,7 +13,9 @@ def _shape(call: Call) -> list[Shape]:
     count, seeds = call.scalar("sample_count"), call.shape("seeds")
     call.require(count is None or count > 0, f"sample_count is {count}, must be positive")
     call.require(not seeds or seeds[0] in (2, None), f"seeds has shape {seeds}, must have (2,)")
-    shape: Shape = ((call.shape("input") or (None,))[0], count)
+    batches, classes = call.shape("input") or (None, None)
+    call.require(classes != 0, "input has no classes, must have at least 1")
+    shape = (batches, count)
     elements(call, shape)
     return [shape]
 
