@@ -21,9 +21,16 @@ Inputs = Mapping[str, Any]
 def _single(operation: str, inputs: Inputs, output: Operand | None = None) -> Model:
     """A model of one operation on constants."""
     b = Builder(operation)
-    given = {name: b.operand(value) if isinstance(value, Operand) else value for name, value in inputs.items()}
+    given = {name: _refs(b, value) for name, value in inputs.items()}
     b.output(b.add(operation, given, output))
     return b.finish()
+
+
+def _refs(b: Builder, value: Any) -> Any:
+    """Operands, alone or in a list, as operands of the model."""
+    if isinstance(value, list) and all(isinstance(v, Operand) for v in value):
+        return [b.operand(v) for v in value]
+    return b.operand(value) if isinstance(value, Operand) else value
 
 
 def _on_inputs(model: Model) -> tuple[Model, list[np.ndarray]]:

@@ -36,6 +36,12 @@ def _divided(call: Call, size: Size, by: Size, what: str, name: str) -> Size:
     return size // by
 
 
+def _stored(call: Call, array: Array) -> Array:
+    """array [N, H, W, C] in the call's layout; never a view of the input, which blocks of one pixel would be."""
+    stored = in_layout(call, array)
+    return stored.copy() if np.may_share_memory(stored, call["input"].value) else stored
+
+
 def _times(size: Size, by: Size) -> Size:
     return None if size is None or by is None else size * by
 
@@ -51,7 +57,7 @@ def _depth_to_space(call: Call) -> list[Array]:
     x, b = channels_last(call, call["input"].value), call.scalar("block_size")
     n, h, w, c = x.shape
     moved = x.reshape(n, h, w, b, b, c // (b * b)).transpose(0, 1, 3, 2, 4, 5)
-    return [in_layout(call, moved.reshape(n, h * b, w * b, c // (b * b)))]
+    return [_stored(call, moved.reshape(n, h * b, w * b, c // (b * b)))]
 
 
 DEPTH_TO_SPACE = Op(
@@ -72,7 +78,7 @@ def _space_to_depth(call: Call) -> list[Array]:
     x, b = channels_last(call, call["input"].value), call.scalar("block_size")
     n, h, w, c = x.shape
     moved = x.reshape(n, h // b, b, w // b, b, c).transpose(0, 1, 3, 2, 4, 5)
-    return [in_layout(call, moved.reshape(n, h // b, w // b, b * b * c))]
+    return [_stored(call, moved.reshape(n, h // b, w // b, b * b * c))]
 
 
 SPACE_TO_DEPTH = Op(
@@ -103,7 +109,7 @@ def _batch_to_space(call: Call) -> list[Array]:
     rows, columns = call.array("block_shape").tolist()
     batch = n // (rows * columns)
     moved = x.reshape(rows, columns, batch, h, w, c).transpose(2, 3, 0, 4, 1, 5)
-    return [in_layout(call, moved.reshape(batch, h * rows, w * columns, c))]
+    return [_stored(call, moved.reshape(batch, h * rows, w * columns, c))]
 
 
 BATCH_TO_SPACE_ND = Op(
@@ -130,7 +136,7 @@ def _space_to_batch(call: Call) -> list[Array]:
     n, h, w, c = x.shape
     rows, columns = call.array("block_shape").tolist()
     moved = x.reshape(n, h // rows, rows, w // columns, columns, c).transpose(2, 4, 0, 1, 3, 5)
-    return [in_layout(call, moved.reshape(rows * columns * n, h // rows, w // columns, c))]
+    return [_stored(call, moved.reshape(rows * columns * n, h // rows, w // columns, c))]
 
 
 def _space_to_batch_rules(call: Call) -> Iterator[Need]:

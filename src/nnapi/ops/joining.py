@@ -16,11 +16,15 @@ MAX_OUTPUTS = 2**16
 """More parts than any model has; a number without a limit would be a way to take all memory."""
 
 
-def _agree(call: Call, axis: int | None = None) -> Shape:
-    """What the inputs' shapes have in common, None along `axis`; ModelError where they differ elsewhere."""
+def _inputs(call: Call) -> Sequence[Operand]:
     inputs = call.many("inputs")
     call.require(len(inputs) > 0, "no inputs, must have at least one")
-    known = [o.shape for o in inputs if o.shape is not None]
+    return inputs
+
+
+def _agree(call: Call, axis: int | None = None) -> Shape:
+    """What the inputs' shapes have in common, None along `axis`; ModelError where they differ elsewhere."""
+    known = [o.shape for o in _inputs(call) if o.shape is not None]
     if not known:
         return None
     ranks = sorted({len(s) for s in known})
@@ -45,7 +49,7 @@ def _quantization(operand: Operand) -> tuple[float, int]:
 
 
 def _concatenated(call: Call) -> list[Shape]:
-    rank = next((len(o.shape) for o in call.many("inputs") if o.shape is not None), None)
+    rank = next((len(o.shape) for o in _inputs(call) if o.shape is not None), None)
     if rank is None:
         return [None]
     axis = _axis(call, rank)

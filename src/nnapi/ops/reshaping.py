@@ -134,8 +134,8 @@ def _expand_dims(call: Call) -> list[Array]:
 
 
 EXPAND_DIMS = Op(
-    "EXPAND_DIMS", 50, 3, (Signature((ANY_RANK, Param("axis", INT32))),), RESULT, same(SINCE_3),
-    infer=_expanded, reference=_expand_dims, formula="input with a dimension of size 1 inserted at axis",
+    "EXPAND_DIMS", 50, 3, (Signature((Param("input", "T", rank=(1, 7)), Param("axis", INT32))),), RESULT,
+    same(SINCE_3), infer=_expanded, reference=_expand_dims, formula="input with a dimension of size 1 inserted at axis",
 )  # fmt: skip
 
 
