@@ -218,14 +218,14 @@ ERRORS = {
     "condition size": (choice(PLUS, MINUS, condition=Operand(B8, (2,))), r"condition has shape \(2,\)"),
     "condition of unknown size": (choice(PLUS, MINUS, condition=Operand(B8, (0,))), r"has shape \(None,\), must"),
     "input type": (
-        choice(PLUS, MINUS, given=Operand(I32, (2,))), "input 0 has type TENSOR_INT32, TENSOR_FLOAT32 in the referenced"
+        choice(PLUS, MINUS, given=Operand(I32, (2,))), "input 0 is TENSOR_INT32, TENSOR_FLOAT32 in the referenced"
     ),
     "input shape": (
         choice(PLUS, MINUS, given=Operand(F32, (3,))), r"input 0 has shape \(3,\), \(2,\) in the referenced model"
     ),
     "output shape": (choice(PLUS, MINUS, output=Operand(F32, (2, 1))), r"output 0 has shape \(2, 1\), \(2,\) in"),
-    "output type": (choice(PLUS, MINUS, output=Operand(I32, (2,))), "output 0 has type TENSOR_INT32, TENSOR_FLOAT32"),
-    "else input": (choice(PLUS, binary("SUB", COUNTER, 1)), "input 0 has type TENSOR_FLOAT32, TENSOR_INT32 in the"),
+    "output type": (choice(PLUS, MINUS, output=Operand(I32, (2,))), "output 0 is TENSOR_INT32, TENSOR_FLOAT32"),
+    "else input": (choice(PLUS, binary("SUB", COUNTER, 1)), "input 0 is TENSOR_FLOAT32, TENSOR_INT32 in the"),
     "outputs": (choice(two_outputs(), two_outputs()), "has 1 outputs, there are 2 in the referenced model"),
     "inputs": (choice(counting(), counting()), "has 1 inputs, there are 3 in the referenced model"),
     "scale": (choice(QUANT_PLUS, OTHER_PLUS, QUANTIZED, QUANTIZED), "input 0 has scale 0.5, 0.25 in the referenced"),
@@ -240,7 +240,7 @@ ERRORS = {
         loop(ONE_LESS, ONE_PLUS, [Operand(F32, (1,), value=OMITTED)], [ONE]), "input 0 is omitted, but the loop"
     ),
     "carried type": (
-        loop(below(3, COUNTED, 1), counting(), (VECTOR, COUNTER, COUNTER), [VECTOR]), "input 2 has type TENSOR_INT32"
+        loop(below(3, COUNTED, 1), counting(), (VECTOR, COUNTER, COUNTER), [VECTOR]), "input 2 is TENSOR_INT32"
     ),
 }  # fmt: skip
 
@@ -271,6 +271,14 @@ def test_shapes_that_only_execution_knows_are_checked():
     verify(model)
     with pytest.raises(ExecutionError, match=r"input 0 has shape \(3,\), \(2,\) in the referenced model"):
         execute(model, [np.array([True]), floats(1, 2, 3)])
+
+
+def test_without_an_execution_nothing_runs():
+    for model in (choice(PLUS, MINUS, VECTOR.with_value(floats(1, 2)), condition=TRUTH.with_value(np.array([True]))),
+                  loop(ONE_LESS, ONE_PLUS, [ONE.with_value(floats(1))], [ONE])):  # fmt: skip
+        call = model.call(model.operations[0])
+        with pytest.raises(ModelError, match="runs other models, which only an execution can"):
+            call.op.reference(call)
 
 
 def test_scalars_pass():

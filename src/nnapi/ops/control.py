@@ -7,7 +7,7 @@ and `output_operands`, and run by the call's context.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -52,10 +52,10 @@ def _check_same(call: Call, what: str, here: Sequence[Operand], there: Sequence[
     """ModelError unless operand by operand types, quantization and what is known of the shapes are the same."""
     call.require(len(here) == len(there), f"has {len(here)} {what}s, there are {len(there)} in the referenced model")
     for n, (h, t) in enumerate(zip(here, there)):
+        call.require(h.type == t.type, f"{what} {n} is {h.type.name}, {t.type.name} in the referenced model")
         if h.is_omitted:
             continue
         for field, one, other in (
-            ("type", h.type.name, t.type.name),
             ("scale", h.scale, t.scale),
             ("zero point", h.zero_point, t.zero_point),
             ("per-channel quantization", h.channel_quant, t.channel_quant),
@@ -64,9 +64,9 @@ def _check_same(call: Call, what: str, here: Sequence[Operand], there: Sequence[
         call.require(_agree(h.shape, t.shape), f"{what} {n} has shape {h.shape}, {t.shape} in the referenced model")
 
 
-def _run(call: Call, model: Referenced, values: Sequence[Array | None]) -> list[Array]:
-    results: list[Array] = call.context.run(model, values)
-    return results
+def _context(call: Call) -> Any:
+    call.require(call.context is not None, "runs other models, which only an execution can")
+    return call.context
 
 
 def _values(call: Call) -> list[Array | None]:
@@ -93,7 +93,8 @@ def _branch(call: Call) -> Referenced:
 
 
 def _if(call: Call) -> list[Array]:
-    return _run(call, _branch(call), _values(call))
+    results: list[Array] = _context(call).run(_branch(call), _values(call))
+    return results
 
 
 IF = Op(
@@ -150,10 +151,11 @@ def _final(initial: Shape, next_value: Shape, tested: Shape) -> Shape:
 
 def _while(call: Call) -> list[Array]:
     condition, body, values = _model(call, "condition_model"), _model(call, "body_model"), _values(call)
-    deadline = call.context.loop_deadline()
-    while _run(call, condition, values)[0].item():
+    context = _context(call)
+    deadline = context.loop_deadline()
+    while context.run(condition, values)[0].item():
         deadline.check(call.label)
-        values[: len(body.output_operands)] = _run(call, body, values)
+        values[: len(body.output_operands)] = context.run(body, values)
     return [np.array(value) for value in values[: len(call.outputs)]]
 
 
