@@ -22,8 +22,8 @@ GATE_BITS: Final = 3
 
 def _scaled(call: Call, accumulator: Array, factor: float, what: str) -> Array:
     """accumulator * factor, rounded, in 32 bits."""
+    call.require(0 <= factor < 2**31, f"{what} is {factor}, must be below 2**31")
     mantissa, shift = multiplier(float(np.float32(factor)))
-    call.require(math.isfinite(factor) and shift <= 31, f"{what} is {factor}, must be below 2**31")
     limit = (2**31 - 1) >> max(shift, 0)
     return requantize(np.clip(accumulator, -limit, limit), mantissa, shift)
 
