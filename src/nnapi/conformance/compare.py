@@ -19,7 +19,8 @@ RULES: Final = MappingProxyType({"near": ("atol", "rtol"), "equal": (), "ignore"
 class Rule:
     """How one output is compared.
 
-    `near`: abs(actual - expected) <= atol + rtol * abs(expected) for every element, in double; a NaN fails.
+    `near`: abs(actual - expected) <= atol + rtol * abs(expected) for every element, in double; a NaN fails, an
+    infinity must be the same.
     `equal`: every element. `multinomial`: each class is drawn as often as softmax of the input says, within tolerance.
     `ignore`: not at all.
     """
@@ -66,9 +67,9 @@ def _difference(expected: Array | None, actual: Array, rule: Rule, inputs: Seque
     else:
         wanted, got = expected.astype(np.float64), actual.astype(np.float64)
         slack = rule.atol + rule.rtol * np.abs(wanted)
-        # Equal infinities pass; their difference is a NaN.
+        # An infinity has no tolerance: the difference from it is infinite, or a NaN.
         with np.errstate(invalid="ignore"):
-            good = (np.abs(got - wanted) <= slack) | (got == wanted)
+            good = (got == wanted) | (np.isfinite(wanted) & (np.abs(got - wanted) <= slack))
     if good.all():
         return ""
     at = tuple(int(i) for i in np.unravel_index(int(np.argmin(good)), expected.shape))

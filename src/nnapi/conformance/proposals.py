@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -53,6 +54,13 @@ DIMENSIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType({
 
 A letter is a size, the same throughout a use; R is the rank of the first input.
 """
+QUANTIZATION: Final[Mapping[str, Mapping[str, tuple[float, int]]]] = MappingProxyType({
+    "QUANTIZED_LSTM": {"cell_state_in": (2**-11, 0)},
+    "QUANTIZED_16BIT_LSTM": {
+        "*_weights": (2**-5, 128), "*_bias": (2**-12, 0), "prev_cell_state": (2**-11, 0), "*": (2**-7, 128),
+    },
+})  # fmt: skip
+"""operation -> pattern of input names -> the scale and zero point that it must have."""
 VALUES: Final[Mapping[str, Sequence[int]]] = MappingProxyType({"seeds": (1, 2)})
 """Name of a tensor -> the constant to give it: seeds of zero would draw differently every time."""
 TOGETHER: Final = (
@@ -134,6 +142,10 @@ class Proposer:
             axis = self._channel_axis(dimensions)
             scales = tuple(float(np.float32(self._scale())) for _ in range(dimensions[axis]))
             operand = replace(operand, channel_quant=ChannelQuant(scales, axis))
+        for pattern, (scale, zero_point) in QUANTIZATION.get(self.op.name, {}).items():
+            if fnmatchcase(param.name, pattern):
+                operand = replace(operand, scale=scale, zero_point=zero_point)
+                break
         if type == I32 and param.name == "bias" and len(self._quantized) == 2:
             operand = replace(operand, scale=self._quantized[0].scale * self._quantized[1].scale)
         return operand.with_value(self.array(operand))

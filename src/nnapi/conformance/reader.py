@@ -133,7 +133,7 @@ def _case(entry: Fields, buffers: Sequence[_Buffer]) -> Case:
     if not expect_failure and len(rules) != len(model.outputs):
         entry.fail("rules", f"must be {len(model.outputs)}, one per output", show=False)
     version = entry.value.get("minSupportedVersion")
-    if version is not None and version not in LEVELS:
+    if version is not None and (not isinstance(version, str) or version not in LEVELS):
         entry.fail("minSupportedVersion", f"must be null or one of {', '.join(LEVELS)}")
     return Case(
         entry.text("id"),
