@@ -1,0 +1,367 @@
+"""An exported program as a model: node after node through the mapping tables, constants computed on the way."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+import torch
+from torch import fx
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.utils import _pytree as pytree
+
+from nnapi.errors import ModelError, UnsupportedOperation
+from nnapi.importers.pytorch import (
+    activation,
+    arithmetic,
+    aten,
+    attention,
+    convolution,
+    factories,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    reduction,
+    resize,
+    shape,
+    slicing,
+)  # fmt: skip
+from nnapi.importers.pytorch.aliasing import mutated, stale_read
+from nnapi.importers.pytorch.emitter import (
+    EXACT,
+    TYPES,
+    UNKNOWN,
+    Emitter,
+    Inexpressible,
+    Tensor,
+    Unknown,
+    dims_of,
+    tensor_of,
+)
+from nnapi.ir.builder import Builder, Ref
+from nnapi.ir.model import ATEN, Model
+from nnapi.ops.types import Operand
+
+FAMILIES = (
+    activation,
+    arithmetic,
+    attention,
+    convolution,
+    factories,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    reduction,
+    resize,
+    shape,
+    slicing,
+)  # fmt: skip
+FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
+    {name: function for family in FAMILIES for name, function in family.FUNCTIONS.items()}
+)
+"""ATen overload -> the function that writes it as NNAPI operations."""
+DECOMPOSED: Final = frozenset((
+    "aten.einsum.default", "aten.logsumexp.default", "aten.var_mean.correction", "aten.std_mean.correction",
+    "aten.addcmul.default", "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor", "aten.logaddexp.default",
+    "aten.kron.default", "aten.tensordot.default", "aten.cosine_similarity.default", "aten.pairwise_distance.default",
+    "aten.glu.default", "aten.log_sigmoid.default", "aten.rrelu.default", "aten.norm.ScalarOpt_dim",
+    "aten.nan_to_num.default", "aten.baddbmm.default", "aten.unfold_copy.default", "aten.mse_loss.default",
+    "aten.l1_loss.default", "aten.native_multi_head_attention.default", "aten._native_multi_head_attention.default",
+    "aten._transformer_encoder_layer_fwd.default", "aten.cross.default", "aten.linalg_cross.default",
+))  # fmt: skip
+"""What PyTorch takes apart into operators that have a function here."""
+
+
+def convert(program: torch.export.ExportedProgram, name: str = "") -> Model:
+    """The program's function as a model in NCHW; ModelError where it cannot be one."""
+    program = _prepared(program)
+    builder = Builder(name, metadata={"source": f"PyTorch {torch.__version__.partition('+')[0]}"})
+    conversion = Conversion(Emitter(builder), program.graph_module)
+    inputs = _inputs(program, builder)
+    outputs = [
+        value
+        for value, spec in zip(conversion.run(program.graph, inputs), program.graph_signature.output_specs)
+        if spec.kind == OutputKind.USER_OUTPUT
+    ]
+    given = {v.ref.index for v in inputs if isinstance(v, Tensor) and v.ref is not None}
+    _declare_outputs(conversion.emitter, outputs, _output_names(program), given)
+    return builder.finish()
+
+
+def _prepared(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program after what only PyTorch can take apart: writes that are seen elsewhere, compound operators."""
+    targets = {n.target for n in program.graph.nodes if isinstance(n.target, OpOverload)}
+    compound = [t for t in targets if str(t) in DECOMPOSED]
+    unmapped = any(t._schema.is_mutable and _functional_name(t) not in FUNCTIONS for t in targets)
+    if not (compound or unmapped or stale_read(program.graph)):
+        return program
+    table = torch.export.default_decompositions()
+    try:
+        return program.run_decompositions({t: table[t] for t in compound if t in table})
+    except Exception as error:  # the decompositions run as Python
+        raise ModelError(f"PyTorch cannot take the program apart: {error}".splitlines()[0]) from error
+
+
+def _functional_name(target: OpOverload) -> str:
+    """`aten.relu.default` of the overload `aten.relu_.default`."""
+    name = str(target)
+    return name.replace("_.", ".", 1) if target._schema.is_mutable else name
+
+
+def _inputs(program: torch.export.ExportedProgram, builder: Builder) -> list[Any]:
+    """What each placeholder of the graph stands for: a constant, or an input of the model."""
+    placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
+    values: list[Any] = []
+    for spec in program.graph_signature.input_specs:
+        if spec.kind == InputKind.USER_INPUT:
+            values.append(_user_input(spec.arg, placeholders, builder))
+        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            source = program.state_dict if spec.target in program.state_dict else program.constants
+            values.append(tensor_of(source[spec.target]))
+        else:
+            raise ModelError(f"input {spec.arg.name!r} is a {spec.kind.name.lower()}, a model takes tensors")
+    return values
+
+
+def _user_input(argument: Any, placeholders: Mapping[str, fx.Node], builder: Builder) -> Any:
+    if isinstance(argument, ConstantArgument):
+        return argument.value
+    if not isinstance(argument, TensorArgument):
+        raise ModelError(f"input {argument.name!r} is a number, a model takes tensors", hint="make it a constant")
+    value = placeholders[argument.name].meta["val"]
+    if value.dtype not in TYPES:
+        raise ModelError(f"input {argument.name!r} is {value.dtype}, which NNAPI has no type for")
+    shape, type = dims_of(value), TYPES[value.dtype]
+    if value.dtype not in EXACT:
+        builder.metadata[f"input {argument.name}"] = f"{value.dtype} in PyTorch, {type.name} here"
+    ref = builder.input(argument.name, type, [d or 0 for d in shape or (1,)])
+    return Tensor(shape, type, ref)
+
+
+def _output_names(program: torch.export.ExportedProgram) -> list[str]:
+    """One name per output: the path of dictionary keys and attributes that leads to it, else the node's name."""
+    specs = [s for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
+    names = [getattr(s.arg, "name", None) or f"output{i}" for i, s in enumerate(specs)]
+    spec = program.call_spec.out_spec
+    if spec is not None and spec.num_leaves == len(names):
+        for path, i in pytree.tree_flatten_with_path(pytree.tree_unflatten(range(len(names)), spec))[0]:
+            keys = [str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", "")))) for p in path]
+            if not all(isinstance(p, pytree.SequenceKey) for p in path):
+                names[i] = ".".join(keys)
+    return names
+
+
+def _declare_outputs(e: Emitter, outputs: Sequence[Any], names: Sequence[str], taken: set[int]) -> None:
+    """The model's outputs, each written by an operation: inputs (`taken`), constants and repetitions are copied."""
+    declared: list[Ref] = []
+    kept: list[str] = []
+    for value, name in zip(outputs, names):
+        if value is None:
+            continue
+        if not isinstance(value, Tensor):
+            raise ModelError(f"output {name!r} is a number, a model gives tensors", hint="return tensors only")
+        e.name = name
+        ref = aten.exact(e, value)
+        if ref.operand.is_constant or ref.index in taken:
+            ref = _copy(e, ref)
+        taken.add(ref.index)
+        declared.append(ref)
+        kept.append(name)
+    e.builder.output(*declared, names=kept)
+
+
+def _copy(e: Emitter, ref: Ref) -> Ref:
+    output = Operand(ref.type, name=e.name)
+    return e.builder.add("CAST", {"input": ref}, output, name=e.name)
+
+
+class Conversion:
+    """Converts one graph, and those it calls."""
+
+    def __init__(self, emitter: Emitter, module: fx.GraphModule) -> None:
+        self.emitter = emitter
+        self.module = module
+        self.values: dict[fx.Node, Any] = {}
+
+    def run(self, graph: fx.Graph, inputs: Sequence[Any]) -> list[Any]:
+        """The graph's results for these inputs, written as operations."""
+        needed = _needed(graph)
+        names = _names(needed)
+        given = iter(inputs)
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                self.values[node] = next(given)
+            elif node.op == "output":
+                return list(pytree.tree_leaves(self._values(node.args[0]), is_leaf=lambda v: v is None))
+            elif node in needed:
+                self.emitter.name = names.get(node, node.name)
+                self.values[node] = self._value(node)
+                target = mutated(node)
+                if target is not None:
+                    self.values[target] = self.values[node]
+        return []
+
+    def _values(self, arguments: Any) -> Any:
+        return fx.node.map_arg(arguments, lambda n: self.values[n])
+
+    def _value(self, node: fx.Node) -> Any:
+        """What a node stands for from here on."""
+        if node.op == "get_attr":
+            found = operator.attrgetter(str(node.target))(self.module)
+            return tensor_of(found) if isinstance(found, torch.Tensor) else found
+        if node.target is operator.getitem:
+            return self.values[node.args[0]][node.args[1]]
+        if isinstance(node.target, HigherOrderOperator):
+            return self._higher_order(node)
+        value = node.meta.get("val")
+        if not isinstance(node.target, OpOverload) or not isinstance(value, (torch.Tensor, tuple, list)):
+            return value if isinstance(value, (int, float, bool)) else UNKNOWN
+        try:
+            return self._operator(node, node.target, value)
+        except ModelError as error:
+            raise type(error)(
+                error.message,
+                operation=error.operation or f"{node.target} {self.emitter.name!r}",
+                location=error.location or _location(node),
+                hint=error.hint,
+            ) from error
+
+    def _operator(self, node: fx.Node, target: OpOverload, value: Any) -> Any:
+        args, kwargs = self._values(node.args), self._values(node.kwargs)
+        given = pytree.tree_leaves((args, kwargs))
+        tensors = [v for v in given if isinstance(v, Tensor)]
+        unknown = any(isinstance(v, Unknown) for v in given)
+        name = _functional_name(target)
+        if all(t.is_constant for t in tensors) and not unknown and _is_pure(target):
+            return _evaluated(target, args, kwargs)
+        results = value if isinstance(value, (tuple, list)) else (value,)
+        self.emitter.result = tuple((dims_of(v), _type_of(v)) for v in results if isinstance(v, torch.Tensor))
+        function = FUNCTIONS.get(name)
+        if function is None:
+            return self._extension(node, value)
+        if unknown and function not in shape.OF_THE_RESULT:
+            raise ModelError("takes a size that is unknown until run time", hint="export with fixed sizes")
+        try:
+            with self.emitter.attempt():
+                written = function(self.emitter, *args, **kwargs)
+                return self._checked(node, written, value)
+        except Inexpressible as reason:
+            self.emitter.builder.metadata[f"extension {self.emitter.name}"] = str(reason)
+            return self._extension(node, value)
+
+    def _checked(self, node: fx.Node, written: Any, value: Any) -> Any:
+        """`written` with the shapes that PyTorch gives; they must be the same but for rank 0."""
+        if isinstance(value, torch.Tensor):
+            return self._same(written, value)
+        results = list(written)
+        used = [u.args[1] for u in node.users if u.target is operator.getitem]
+        for i in used:
+            if i >= len(results) or results[i] is None:
+                raise Inexpressible(f"its result {i} is needed, which NNAPI does not give")
+        return [r if r is None else self._same(r, v) for r, v in zip(results, value)]
+
+    def _same(self, written: Tensor, value: torch.Tensor) -> Tensor:
+        wanted, type = dims_of(value), _type_of(value)
+        agree = len(wanted) == len(written.shape) and all(
+            None in (a, b) or a == b for a, b in zip(wanted, written.shape)
+        )
+        if written.type != type or not (agree or (wanted == () and written.shape == (1,))):
+            raise AssertionError(
+                f"{self.emitter.name}: written as {written.type.name} {written.shape}, PyTorch has {type.name} {wanted}"
+            )
+        return Tensor(wanted, written.type, written.ref, written.value)
+
+    def _extension(self, node: fx.Node, value: Any) -> Any:
+        """The operator as an extension operation."""
+        assert isinstance(node.target, OpOverload)
+        if node.target.namespace != "aten":
+            raise UnsupportedOperation(
+                "is no operator of ATen, and nothing here maps it",
+                operation=f"{node.target} {self.emitter.name!r}",
+                hint="decompose it: program.run_decompositions()",
+            )
+        results = value if isinstance(value, (tuple, list)) else (value,)
+        if not all(isinstance(v, torch.Tensor) for v in results):
+            raise ModelError("gives something else than tensors, and no NNAPI operation says it")
+        e = self.emitter
+        inputs = [aten.exact(e, self.values[n]) for n in aten.tensors_of(node)]
+        inputs.append(aten.arguments(e, aten.encode(node)))
+        outputs = [Operand(_type_of(v), tuple(d or 0 for d in dims_of(v) or (1,)), name=e.name) for v in results]
+        kind = aten.SAFE_NAMES.get(str(node.target), str(node.target)).removeprefix("aten.")
+        refs = e.builder.add_raw(ATEN + kind, inputs, outputs, name=e.name)
+        written = [Tensor(dims_of(v), r.type, r) for v, r in zip(results, refs)]
+        return written[0] if isinstance(value, torch.Tensor) else written
+
+    def _higher_order(self, node: fx.Node) -> Any:
+        """A graph called within a graph; the one that only switches a mode becomes part of this one."""
+        name = node.target.name() if callable(getattr(node.target, "name", None)) else str(node.target)
+        args = list(self._values(node.args))
+        graphs = [a for a in args if isinstance(a, fx.GraphModule)]
+        if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast") and len(graphs) == 1:
+            inner = Conversion(self.emitter, graphs[0])
+            return inner.run(graphs[0].graph, args[args.index(graphs[0]) + 1 :])
+        raise UnsupportedOperation(
+            "calls a graph in a way that is not converted",
+            operation=f"{name} {self.emitter.name!r}",
+            location=_location(node),
+            hint="write it without control flow",
+        )
+
+
+def _needed(graph: fx.Graph) -> dict[fx.Node, None]:
+    """The nodes that results depend on, in order."""
+    needed: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "output" or node in needed or mutated(node) is not None:
+            needed |= {node, *node.all_input_nodes}
+    return {n: None for n in graph.nodes if n in needed and n.op in ("call_function", "get_attr")}
+
+
+def _names(nodes: Mapping[fx.Node, None]) -> dict[fx.Node, str]:
+    """The path of the module that a node is all of, else the path and the node's own name."""
+    paths = {n: _path(n) for n in nodes if n.op == "call_function" and n.target is not operator.getitem}
+    count = Counter(paths.values())
+    return {
+        n: path if path and count[path] == 1 else ".".join(filter(None, (path, n.name))) for n, path in paths.items()
+    }
+
+
+def _path(node: fx.Node) -> str:
+    """Where in the module the node comes from: `features.0.0`."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path, *_ = next(reversed(stack.values()), ("",))
+    return "" if path.startswith("_empty_nn_module_stack") else path
+
+
+def _location(node: fx.Node) -> str:
+    """The line of the user's code: the innermost one outside PyTorch."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [f for f in frames if "/torch/" not in f[0]] or frames
+    return ":".join(own[-1]) if own else ""
+
+
+def _is_pure(target: OpOverload) -> bool:
+    return torch.Tag.nondeterministic_seeded not in target.tags
+
+
+def _evaluated(target: OpOverload, args: Any, kwargs: Any) -> Any:
+    """What an operator on constants gives, computed by PyTorch."""
+    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.value, (args, kwargs))
+    try:
+        result = target(*args, **kwargs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(f"cannot be computed on constants: {error}".splitlines()[0]) from error
+    return pytree.tree_map_only(torch.Tensor, tensor_of, result)
+
+
+def _type_of(value: torch.Tensor) -> Any:
+    if value.dtype not in TYPES:
+        raise ModelError(f"gives {value.dtype}, which NNAPI has no type for")
+    return TYPES[value.dtype]

@@ -1,0 +1,132 @@
+"""Tensors of five dimensions and more in NNAPI's four: neighbouring dimensions that stay together become one.
+
+A reshape moves no data, so it costs nothing to look at the same elements with fewer dimensions.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import itertools
+import math
+from collections.abc import Sequence
+
+MAX_RANK = 4
+"""What every NNAPI operation takes."""
+
+Dims = tuple[int | None, ...]
+"""A shape as the importer knows it: None is a dimension that is unknown until run time."""
+Axes = tuple[int, ...]
+Step = tuple[Dims, Axes]
+
+
+def broadcast(*shapes: Dims) -> Dims:
+    """The shape of tensors broadcast together from the right; PyTorch has checked that they do.
+
+    >>> broadcast((2, 1, 4), (3, 1))
+    (2, 3, 4)
+    """
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(s)) + s for s in shapes]
+    return tuple(next((d for d in sizes if d != 1), 1) for sizes in zip(*padded))
+
+
+def product(dims: Sequence[int | None]) -> int | None:
+    """How many elements; None where a dimension is unknown."""
+    return None if None in dims else math.prod(dims)  # type: ignore[arg-type]
+
+
+def merged(*shapes: Dims) -> list[Dims]:
+    """The same shapes with fewer dimensions, which still broadcast together element by element.
+
+    >>> merged((2, 3, 1, 4, 5), (2, 3, 7, 1, 1))
+    [(6, 1, 20), (6, 7, 1)]
+    """
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(s)) + s for s in shapes]
+    columns = [sizes for sizes in zip(*padded) if any(d != 1 for d in sizes)]
+    groups = [list(group) for _, group in itertools.groupby(columns, key=lambda sizes: [d == 1 for d in sizes])]
+    if not groups:
+        return [(1,)] * len(shapes)
+    return [tuple(product([sizes[k] for sizes in group]) for group in groups) for k in range(len(shapes))]
+
+
+def around(shape: Dims, axes: Sequence[int]) -> tuple[Dims, list[int]]:
+    """The shape with all dimensions but `axes` merged with their neighbours, and where `axes` then are.
+
+    >>> around((2, 3, 4, 5, 6), [2])
+    ((6, 4, 30), [1])
+    """
+    groups = [[i] for i in range(len(shape))]
+    for i in range(len(shape) - 1, 0, -1):
+        if i not in axes and i - 1 not in axes:
+            groups[i - 1 : i + 1] = [groups[i - 1] + groups[i]]
+    return tuple(product([shape[i] for i in g]) for g in groups), [groups.index([a]) for a in axes]
+
+
+def runs(shape: Dims, chosen: Sequence[int]) -> tuple[Dims, list[int]]:
+    """The shape with neighbours merged that are all chosen, or all not, and which of its dimensions are chosen.
+
+    >>> runs((2, 3, 4, 5, 6), [1, 2, 4])
+    ((2, 12, 5, 6), [1, 3])
+    """
+    groups = [(k, list(group)) for k, group in itertools.groupby(range(len(shape)), key=lambda i: i in chosen)]
+    dims = tuple(product([shape[i] for i in group]) for _, group in groups)
+    return dims, [i for i, (k, _) in enumerate(groups) if k]
+
+
+def transposes(shape: Dims, order: Sequence[int]) -> list[Step]:
+    """A permutation of any rank as few steps of rank 4 at most: the shape to look at the data with, the permutation.
+
+    >>> transposes((2, 3, 4), (0, 2, 1))
+    [((2, 3, 4), (0, 2, 1))]
+    >>> transposes((2, 8, 3, 4, 5), (2, 0, 3, 1, 4))  # [N, T, 3, H, D] -> [3, N, H, T, D]
+    [((2, 24, 20), (1, 0, 2)), ((8, 24, 5), (1, 0, 2))]
+    """
+    if len(shape) <= MAX_RANK:
+        return [] if list(order) == sorted(order) else [(shape, tuple(order))]
+    kept = [i for i in range(len(shape)) if shape[i] != 1]
+    groups: list[list[int]] = []
+    for i in (i for i in order if i in kept):
+        if groups and kept.index(i) == kept.index(groups[-1][-1]) + 1:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    rows = sorted(groups)
+    sizes = [product([shape[i] for i in group]) for group in rows]
+    moves = _moves(tuple(rows.index(group) for group in groups))
+    return [(tuple(product([sizes[i] for i in block]) for block in blocks), order) for blocks, order in moves]
+
+
+@functools.cache
+def _moves(goal: Axes) -> tuple[tuple[tuple[Axes, ...], Axes], ...]:
+    """The moves of at most four blocks of axes that turn 0, 1, 2, ... into `goal`.
+
+    The fewest moves; among those, ones that leave the last block where it is: then whole rows are copied.
+    """
+    start = tuple(range(len(goal)))
+    queue: list[tuple[int, int, int, Axes, tuple[tuple[tuple[Axes, ...], Axes], ...]]] = [(0, 0, 0, start, ())]
+    done = set()
+    while True:
+        count, torn, pieces, axes, path = heapq.heappop(queue)
+        if axes == goal:
+            return path
+        if axes in done:
+            continue
+        done.add(axes)
+        for blocks in _cuts(axes):
+            last = len(blocks) - 1
+            for order in itertools.permutations(range(len(blocks))):
+                moved = tuple(itertools.chain.from_iterable(blocks[i] for i in order))
+                cost = (count + 1, torn + (order[-1] != last), pieces + len(blocks))
+                heapq.heappush(queue, (*cost, moved, (*path, (blocks, order))))
+
+
+def _cuts(axes: Axes) -> list[tuple[Axes, ...]]:
+    """Every way to cut `axes` into two to four blocks."""
+    edges = (
+        (0, *at, len(axes))
+        for count in range(1, min(MAX_RANK, len(axes)))
+        for at in itertools.combinations(range(1, len(axes)), count)
+    )
+    return [tuple(axes[a:b] for a, b in itertools.pairwise(edge)) for edge in edges]
