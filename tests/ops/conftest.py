@@ -1,6 +1,6 @@
 """One operation at a time on the reference device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +16,15 @@ from nnapi.ops.types import Operand
 
 Inputs = Mapping[str, Any]
 """Arrays and scalars by parameter name, or operands that hold their value."""
+Outputs = Operand | Sequence[Operand] | None
+"""The type and quantization of the one output, or of each; None where the inputs determine them."""
 
 
-def _single(operation: str, inputs: Inputs, output: Operand | None = None) -> Model:
+def _single(operation: str, inputs: Inputs, outputs: Outputs = None) -> Model:
     """A model of one operation on constants."""
     b = Builder(operation)
     given = {name: _refs(b, value) for name, value in inputs.items()}
-    b.output(b.add(operation, given, output))
+    b.output(*b.add_many(operation, given, (outputs,) if isinstance(outputs, Operand) else outputs))
     return b.finish()
 
 
@@ -59,21 +61,32 @@ def _changed(model: Model, change: Inputs) -> Model:
 
 @pytest.fixture(scope="session")
 def single() -> Callable[..., Model]:
-    """single(operation, inputs, output=None) -> a model of that one operation on constants."""
+    """single(operation, inputs, outputs=None) -> a model of that one operation on constants."""
     return _single
+
+
+def _apply_all(operation: str, inputs: Inputs, outputs: Outputs = None) -> list[np.ndarray]:
+    model = _single(operation, inputs, outputs)
+    results = execute(model, [])
+    unknown, values = _on_inputs(model)
+    verify(unknown)
+    for late, early in zip(execute(unknown, values), results, strict=True):
+        np.testing.assert_array_equal(late, early)
+    return results
+
+
+@pytest.fixture(scope="session")
+def apply_all() -> Callable[..., list[np.ndarray]]:
+    """apply_all(operation, inputs, outputs=None) -> its outputs; the same where nothing is known before execution."""
+    return _apply_all
 
 
 @pytest.fixture(scope="session")
 def apply() -> Callable[..., np.ndarray]:
-    """apply(operation, inputs, output=None) -> its output; the same where nothing is known before execution."""
+    """apply(operation, inputs, output=None) -> its first output; see `apply_all`."""
 
     def apply(operation: str, inputs: Inputs, output: Operand | None = None) -> np.ndarray:
-        model = _single(operation, inputs, output)
-        (result,) = execute(model, [])
-        unknown, values = _on_inputs(model)
-        verify(unknown)
-        np.testing.assert_array_equal(execute(unknown, values)[0], result)
-        return result
+        return _apply_all(operation, inputs, output)[0]
 
     return apply
 
@@ -86,7 +99,7 @@ def refuses() -> Callable[..., None]:
     (types, scales) by verification alone.
     """
 
-    def refuses(operation: str, inputs: Inputs, change: Inputs, message: str, output: Operand | None = None) -> None:
+    def refuses(operation: str, inputs: Inputs, change: Inputs, message: str, output: Outputs = None) -> None:
         model = _single(operation, inputs, output)
         wrong = _changed(model, change)
         with pytest.raises(ModelError, match=message) as refused:
