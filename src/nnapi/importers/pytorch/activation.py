@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from nnapi.errors import ModelError
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 from nnapi.ir import composites
 from nnapi.ir.builder import Ref
 from nnapi.ops.numeric import NONE, RELU6
@@ -151,6 +152,18 @@ def dropout(e: Emitter, x: Tensor, p: float = 0.5, train: bool = False) -> Tenso
     return x
 
 
+def threshold(e: Emitter, x: Tensor, limit: float, value: float) -> Tensor:
+    """x where it is above the limit, else the value."""
+    above = e.elementwise("GREATER", input0=x, input1=e.like(limit, x))
+    return e.elementwise("SELECT", condition=above, input0=x, input1=e.expand(e.like(value, x), x.shape))
+
+
+def log_sigmoid(e: Emitter, x: Tensor) -> Tensor:
+    """-softplus(-x)."""
+    negative = e.elementwise("NEG", input=x)
+    return e.elementwise("NEG", input=e.elementwise_composite(composites.softplus, negative))
+
+
 FUNCTIONS = {
     "aten.relu.default": unary("RELU"),
     "aten.relu6.default": relu6,
@@ -177,6 +190,9 @@ FUNCTIONS = {
     "aten.mish.default": composite(composites.mish),
     "aten.erf.default": composite(composites.erf),
     "aten.softplus.default": softplus,
+    "aten.log_sigmoid.default": log_sigmoid,
+    "aten.log_sigmoid_forward.default": lambda e, x: (log_sigmoid(e, x), None),
+    "aten.threshold.default": threshold,
     "aten.hardshrink.default": hardshrink,
     "aten.softshrink.default": softshrink,
     "aten.tanhshrink.default": tanhshrink,

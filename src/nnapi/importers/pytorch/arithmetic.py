@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from nnapi.importers.pytorch.activation import unary
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 from nnapi.ops.numeric import NONE
 from nnapi.ops.types import B8, F16, F32, I32, OperandType
 
@@ -252,6 +253,7 @@ FUNCTIONS = {
     "aten.bitwise_not.default": logical_not,
     "aten.__and__.Tensor": logical("LOGICAL_AND"),
     "aten.__or__.Tensor": logical("LOGICAL_OR"),
+    "aten.__xor__.Tensor": logical_xor,
     "aten.where.self": where,
     "aten.where.ScalarSelf": where,
     "aten.where.ScalarOther": where,

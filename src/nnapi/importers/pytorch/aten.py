@@ -26,11 +26,8 @@ import torch
 from torch import fx
 
 from nnapi.errors import ModelError
-from nnapi.importers.pytorch.emitter import EXACT, Emitter, Tensor
-from nnapi.importers.pytorch.rank import MAX_RANK
-from nnapi.ir.builder import Ref
-from nnapi.ir.model import ATEN
-from nnapi.ops.types import Q8, Array, Operand
+from nnapi.importers.pytorch.tensor import EXACT
+from nnapi.ops.types import Array
 
 SAFE_NAMES: Final = {"aten._unsafe_index.Tensor": "aten.index.Tensor"}
 """Overloads that trust their arguments, with the ones that check them."""
@@ -73,20 +70,14 @@ def encode(node: fx.Node) -> bytes:
     return _json([value(a) for a in node.args], {k: value(v) for k, v in node.kwargs.items()})
 
 
-def exact(e: Emitter, x: Tensor) -> Ref:
-    """The operand of `x` in PyTorch's shape, whatever its rank: beyond NNAPI's, by a reshape of ATen's."""
-    if max(x.rank, len(x.ref.shape or ()) if x.ref else 0) <= MAX_RANK or x.ref is None or x.ref.shape == x.shape:
-        return e.ref(x)
-    if None in x.shape:
-        raise ModelError(f"a reshape to {x.shape} leaves a dimension open", hint="export with fixed sizes")
-    inputs = [x.ref, arguments(e, _json([{"tensor": 0}, list(x.shape)], {}))]
-    return e.builder.add_raw(ATEN + "reshape.default", inputs, [Operand(x.type, x.shape, name=e.name)], name=e.name)[0]  # type: ignore[arg-type]
+def encode_reshape(shape: Sequence[int]) -> bytes:
+    """The arguments of a reshape to `shape`."""
+    return _json([{"tensor": 0}, list(shape)], {})
 
 
-def arguments(e: Emitter, json: bytes) -> Ref:
-    """The operand that holds encoded arguments."""
-    array: Array = np.frombuffer(json, np.uint8)
-    return e.builder.constant(array, Operand(Q8, scale=1.0))
+def array_of(arguments: bytes) -> Array:
+    """Encoded arguments as the operand holds them."""
+    return np.frombuffer(arguments, np.uint8)
 
 
 def _json(args: list[Any], kwargs: dict[str, Any]) -> bytes:

@@ -9,8 +9,9 @@ import torch
 
 from nnapi.errors import ModelError
 from nnapi.importers.pytorch import rank
-from nnapi.importers.pytorch.emitter import Emitter, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.indexing import repeat_interleave
+from nnapi.importers.pytorch.tensor import Tensor
 from nnapi.ir import composites
 from nnapi.ops.types import B8
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor, tensor_of
+from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.slicing import join, padded, pieces, window
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor, tensor_of
 from nnapi.ops.numeric import NONE
 
 Sizes = int | Sequence[int]

@@ -1,4 +1,4 @@
-"""What the mapping functions work with: PyTorch's tensors as operands, and the operations to write.
+"""What the mapping functions work with: the operations to write, with PyTorch's tensors as their operands.
 
 A mapping function gets the emitter and an ATen operator's arguments, and returns the operator's results:
 
@@ -10,26 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
 import torch
 
 from nnapi.errors import ModelError
-from nnapi.importers.pytorch import rank
+from nnapi.importers.pytorch import aten, rank
 from nnapi.importers.pytorch.rank import MAX_RANK, Dims
+from nnapi.importers.pytorch.tensor import EXACT, TYPES, Inexpressible, Tensor, array_of, tensor_of
 from nnapi.ir.builder import Builder, Ref
+from nnapi.ir.model import ATEN
 from nnapi.ops.numeric import NONE
-from nnapi.ops.types import B8, F16, F32, I32, Array, Operand, OperandType
-
-TYPES: Final = {
-    torch.float32: F32, torch.float64: F32, torch.bfloat16: F32, torch.float16: F16, torch.bool: B8,
-    torch.int64: I32, torch.int32: I32, torch.int16: I32, torch.int8: I32, torch.uint8: I32,
-}  # fmt: skip
-EXACT: Final = frozenset((torch.float32, torch.float16, torch.bool, torch.int32))
-"""The types that NNAPI has as they are; the others take the nearest one."""
-
+from nnapi.ops.types import B8, F16, F32, I32, Q8, Array, Operand, OperandType
 
 MOVING: Final = frozenset((
     "CONCATENATION", "GATHER", "PAD", "RESHAPE", "SLICE", "SPLIT", "STRIDED_SLICE", "TILE", "TRANSPOSE",
@@ -37,88 +30,8 @@ MOVING: Final = frozenset((
 """Operations that only move data."""
 
 
-class Inexpressible(Exception):
-    """NNAPI's operations cannot say this; the operator becomes an extension. Raised before anything is written."""
-
-
-class Unknown:
-    """A size that is known at run time only."""
-
-
-UNKNOWN: Final = Unknown()
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A tensor of the graph: its shape in PyTorch, and either its operand or, where it is constant, its value.
-
-    The operand holds the same elements in the same order, perhaps in another shape: NNAPI has no rank 0, and operations
-    take rank 4 at most.
-    """
-
-    shape: Dims
-    type: OperandType
-    ref: Ref | None = None
-    value: Any = None
-    """torch.Tensor"""
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    @property
-    def is_constant(self) -> bool:
-        return self.value is not None
-
-    @property
-    def is_float(self) -> bool:
-        return self.type in (F32, F16)
-
-    def axis(self, axis: int) -> int:
-        """`axis` counted from the front."""
-        return axis % max(self.rank, 1)
-
-    def axes(self, axes: int | Sequence[int] | None) -> list[int]:
-        """`axes` counted from the front, in order; every one where PyTorch names none."""
-        if axes is None or axes == []:
-            return list(range(self.rank))
-        return sorted(self.axis(a) for a in ([axes] if isinstance(axes, int) else axes))
-
-    def size(self, axis: int) -> int:
-        """A dimension that must be known."""
-        size = self.shape[axis]
-        if size is None:
-            raise Inexpressible(f"dimension {axis} is unknown until run time")
-        return size
-
-
-def dims_of(value: torch.Tensor) -> Dims:
-    """The shape of a tensor of the graph; None where a dimension is unknown until run time."""
-    return tuple(d if isinstance(d, int) else None for d in value.shape)
-
-
-def tensor_of(value: torch.Tensor) -> Tensor:
-    """A constant."""
-    if value.dtype not in TYPES:
-        raise ModelError(f"a constant is {value.dtype}, which NNAPI has no type for", hint="use a real type")
-    return Tensor(tuple(value.shape), TYPES[value.dtype], value=value)
-
-
-def array_of(value: torch.Tensor) -> Array:
-    """The tensor's values in the type NNAPI stores them in; a view of its memory where the layout allows."""
-    value = value.detach().resolve_conj().resolve_neg().cpu()
-    if value.layout != torch.strided:
-        value = value.to_dense()
-    if value.dtype == torch.bfloat16:
-        value = value.float()
-    array: Array = value.numpy()
-    dtype = TYPES[value.dtype].dtype
-    if dtype == np.int32 and array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31:
-        raise ModelError(
-            f"a constant of {value.dtype} holds {array.min()} to {array.max()}, TENSOR_INT32 has 32 bits",
-            hint="use smaller values, or a float mask",
-        )
-    return np.ascontiguousarray(array, dtype)
+def _multiples(narrow: Dims, wide: Dims) -> list[int]:
+    return [w if n == 1 and w is not None else 1 for n, w in zip(narrow, wide)]
 
 
 def _tensors(inputs: Mapping[str, Any]) -> Iterator[Tensor]:
@@ -165,6 +78,12 @@ class Emitter:
 
     # Operands
 
+    def operand(self, x: Tensor, shape: Dims | None = None) -> Ref:
+        """`ref` for NNAPI's operations, which take rank 4 at most."""
+        if len(x.shape if shape is None else shape) > MAX_RANK:
+            raise Inexpressible(f"rank {x.rank}, NNAPI's operations take {MAX_RANK}")
+        return self.ref(x, shape)
+
     def ref(self, x: Tensor, shape: Dims | None = None) -> Ref:
         """The operand of `x` in `shape` (its own if None); written as a RESHAPE where it has another."""
         shape = (x.shape if shape is None else shape) or (1,)
@@ -178,12 +97,22 @@ class Emitter:
         return self._views[key]
 
     def _reshaped(self, source: Ref, shape: Dims) -> Ref:
-        if len(shape) > MAX_RANK or len(source.shape or ()) > MAX_RANK:
-            raise Inexpressible(f"rank {max(len(shape), len(source.shape or ()))}, NNAPI's operations take {MAX_RANK}")
+        """Through ATen's reshape where NNAPI's does not take the rank: inputs and outputs of rank 5 and more."""
         if shape.count(None) > 1:
             raise ModelError(f"a reshape to {shape} leaves two dimensions open", hint="export with fixed sizes")
         target = [-1 if d is None else d for d in shape]
-        return self.ref(self.add("RESHAPE", input=self.unwrap(source), shape=target))
+        if max(len(shape), len(source.shape or ())) <= MAX_RANK:
+            return self.ref(self.add("RESHAPE", input=self.unwrap(source), shape=target))
+        output = Operand(source.type, tuple(d or 0 for d in shape))
+        return self.call_aten("reshape.default", [source], aten.encode_reshape(target), [output])[0]
+
+    def call_aten(
+        self, overload: str, inputs: Sequence[Ref], arguments: bytes, outputs: Sequence[Operand]
+    ) -> list[Ref]:
+        """Write the extension operation that calls an ATen overload."""
+        operand = self.builder.constant(aten.array_of(arguments), Operand(Q8, scale=1.0))
+        named = [replace(o, name=self.name) for o in outputs]
+        return list(self.builder.add_raw(ATEN + overload, [*inputs, operand], named, name=self.name))
 
     def _constant(self, value: torch.Tensor, shape: Dims) -> Ref:
         """Stored once for every view of the same memory; `value` is kept, so that its address stays its own."""
@@ -240,9 +169,9 @@ class Emitter:
 
     def _input(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            return self.ref(value)
+            return self.operand(value)
         if isinstance(value, list) and value and isinstance(value[0], Tensor):
-            return [self.ref(v) for v in value]
+            return [self.operand(v) for v in value]
         return value
 
     def elementwise(self, type: str, output: Operand | None = None, /, **inputs: Any) -> Tensor:
@@ -252,13 +181,13 @@ class Emitter:
         views: Sequence[Dims] = shapes
         if max(map(len, shapes)) > MAX_RANK:
             views = rank.merged(*shapes)
-        given = {name: self.ref(t, view) for (name, t), view in zip(tensors.items(), views)}
+        given = {name: self.operand(t, view) for (name, t), view in zip(tensors.items(), views)}
         (written,) = self._write(type, {**inputs, **given}, None if output is None else (output,))
         return Tensor(rank.broadcast(*shapes), written.type, written)
 
     def composite(self, build: Callable[..., Ref], *inputs: Tensor, **attributes: Any) -> Tensor:
         """Write a composite of ir/composites.py."""
-        refs = [self.ref(x) for x in inputs]
+        refs = [self.operand(x) for x in inputs]
         try:
             return self.unwrap(build(self.builder, *refs, **attributes, name=self.name))
         except ModelError as error:
@@ -277,7 +206,7 @@ class Emitter:
             return Tensor(shape, x.type, value=x.value.reshape(shape))
         if len(shape) > MAX_RANK or (x.ref.shape or ()) == shape:
             return Tensor(shape, x.type, x.ref)
-        return Tensor(shape, x.type, self.ref(x, shape))
+        return Tensor(shape, x.type, self.operand(x, shape))
 
     def permute(self, x: Tensor, order: Sequence[int]) -> Tensor:
         """x's dimensions in another order."""
@@ -318,10 +247,17 @@ class Emitter:
             return Tensor(shape, x.type, value=x.value.expand(shape))
         if None in padded or None in shape:
             raise Inexpressible(f"{x.shape} expands to {shape}, which is unknown until run time")
-        narrow, wide = rank.merged(padded, shape)
-        multiples = [w if n == 1 else 1 for n, w in zip(narrow, wide)]
-        tiled = self.add("TILE", input=self.reshape(x, narrow), multiples=multiples)
-        return Tensor(shape, x.type, tiled.ref)
+        if x.type == B8:  # once, not at each step
+            return self.cast(self.expand(self.cast(x, F32), shape), B8)
+        if len(shape) <= MAX_RANK:
+            return self.add("TILE", input=self.reshape(x, padded), multiples=_multiples(padded, shape))
+        for axis, (narrow, wide) in enumerate(zip(padded, shape)):
+            if narrow != wide:
+                part, _ = self.around(self.viewed(x, padded), axis)
+                padded = (*padded[:axis], wide, *padded[axis + 1 :])
+                after, _ = rank.around(padded, [axis])
+                x = self.viewed(self.add("TILE", input=part, multiples=_multiples(part.shape, after)), padded)
+        return x
 
     def cast(self, x: Tensor, type: OperandType) -> Tensor:
         """x in another type; PyTorch and NNAPI both truncate floats, and any number but 0 is true."""
@@ -332,6 +268,9 @@ class Emitter:
             return tensor_of(x.value.to(dtype))
         if type == B8:
             return self.elementwise("NOT_EQUAL", input0=x, input1=self.like(0, x))
+        if x.type == B8:  # which CAST does not take
+            one, zero = (self.expand(self.like(n, Tensor((), type)), x.shape) for n in (1, 0))
+            return self.elementwise("SELECT", condition=x, input0=one, input1=zero)
         return self.elementwise("CAST", Operand(type, name=self.name), input=x)
 
     def binary(self, type: str, x: Tensor, y: Tensor | float, activation: int = NONE) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from nnapi.errors import ModelError
-from nnapi.importers.pytorch.emitter import TYPES, Emitter, Tensor, tensor_of
+from nnapi.importers.pytorch.emitter import Emitter
+from nnapi.importers.pytorch.tensor import TYPES, Tensor, tensor_of
 
 
 def filled(value: float) -> Callable[..., Tensor]:

@@ -33,19 +33,19 @@ from nnapi.importers.pytorch import (
     slicing,
 )  # fmt: skip
 from nnapi.importers.pytorch.aliasing import mutated, stale_read
-from nnapi.importers.pytorch.emitter import (
+from nnapi.importers.pytorch.emitter import Emitter
+from nnapi.importers.pytorch.tensor import (
     EXACT,
     TYPES,
     UNKNOWN,
-    Emitter,
     Inexpressible,
     Tensor,
     Unknown,
     dims_of,
     tensor_of,
-)
+)  # fmt: skip
 from nnapi.ir.builder import Builder, Ref
-from nnapi.ir.model import ATEN, Model
+from nnapi.ir.model import Model
 from nnapi.ops.types import Operand
 
 FAMILIES = (
@@ -68,10 +68,10 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
 )
 """ATen overload -> the function that writes it as NNAPI operations."""
 DECOMPOSED: Final = frozenset((
-    "aten.einsum.default", "aten.logsumexp.default", "aten.var_mean.correction", "aten.std_mean.correction",
+    "aten.einsum.default", "aten.logsumexp.default",
     "aten.addcmul.default", "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor", "aten.logaddexp.default",
     "aten.kron.default", "aten.tensordot.default", "aten.cosine_similarity.default", "aten.pairwise_distance.default",
-    "aten.glu.default", "aten.log_sigmoid.default", "aten.rrelu.default", "aten.norm.ScalarOpt_dim",
+    "aten.glu.default", "aten.rrelu.default", "aten.norm.ScalarOpt_dim",
     "aten.nan_to_num.default", "aten.baddbmm.default", "aten.unfold_copy.default", "aten.mse_loss.default",
     "aten.l1_loss.default", "aten.native_multi_head_attention.default", "aten._native_multi_head_attention.default",
     "aten._transformer_encoder_layer_fwd.default", "aten.cross.default", "aten.linalg_cross.default",
@@ -168,7 +168,7 @@ def _declare_outputs(e: Emitter, outputs: Sequence[Any], names: Sequence[str], t
         if not isinstance(value, Tensor):
             raise ModelError(f"output {name!r} is a number, a model gives tensors", hint="return tensors only")
         e.name = name
-        ref = aten.exact(e, value)
+        ref = e.ref(value)
         if ref.operand.is_constant or ref.index in taken:
             ref = _copy(e, ref)
         taken.add(ref.index)
@@ -189,18 +189,19 @@ class Conversion:
         self.emitter = emitter
         self.module = module
         self.values: dict[fx.Node, Any] = {}
+        self.needed: Mapping[fx.Node, None] = {}
 
     def run(self, graph: fx.Graph, inputs: Sequence[Any]) -> list[Any]:
         """The graph's results for these inputs, written as operations."""
-        needed = _needed(graph)
-        names = _names(needed)
+        self.needed = _needed(graph)
+        names = _names(self.needed)
         given = iter(inputs)
         for node in graph.nodes:
             if node.op == "placeholder":
                 self.values[node] = next(given)
             elif node.op == "output":
                 return list(pytree.tree_leaves(self._values(node.args[0]), is_leaf=lambda v: v is None))
-            elif node in needed:
+            elif node in self.needed:
                 self.emitter.name = names.get(node, node.name)
                 self.values[node] = self._value(node)
                 target = mutated(node)
@@ -261,7 +262,7 @@ class Conversion:
         if isinstance(value, torch.Tensor):
             return self._same(written, value)
         results = list(written)
-        used = [u.args[1] for u in node.users if u.target is operator.getitem]
+        used = [u.args[1] for u in node.users if u.target is operator.getitem and u in self.needed]
         for i in used:
             if i >= len(results) or results[i] is None:
                 raise Inexpressible(f"its result {i} is needed, which NNAPI does not give")
@@ -291,11 +292,10 @@ class Conversion:
         if not all(isinstance(v, torch.Tensor) for v in results):
             raise ModelError("gives something else than tensors, and no NNAPI operation says it")
         e = self.emitter
-        inputs = [aten.exact(e, self.values[n]) for n in aten.tensors_of(node)]
-        inputs.append(aten.arguments(e, aten.encode(node)))
-        outputs = [Operand(_type_of(v), tuple(d or 0 for d in dims_of(v) or (1,)), name=e.name) for v in results]
-        kind = aten.SAFE_NAMES.get(str(node.target), str(node.target)).removeprefix("aten.")
-        refs = e.builder.add_raw(ATEN + kind, inputs, outputs, name=e.name)
+        inputs = [e.ref(self.values[n]) for n in aten.tensors_of(node)]
+        outputs = [Operand(_type_of(v), tuple(d or 0 for d in dims_of(v) or (1,))) for v in results]
+        overload = aten.SAFE_NAMES.get(str(node.target), str(node.target)).removeprefix("aten.")
+        refs = e.call_aten(overload, inputs, aten.encode(node), outputs)
         written = [Tensor(dims_of(v), r.type, r) for v, r in zip(results, refs)]
         return written[0] if isinstance(value, torch.Tensor) else written
 

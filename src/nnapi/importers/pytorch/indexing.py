@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.slicing import take
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 from nnapi.ops.numeric import NONE
 from nnapi.ops.types import B8, I32
 

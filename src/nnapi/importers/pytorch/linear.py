@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from nnapi.importers.pytorch import rank
 from nnapi.importers.pytorch.convolution import zeros
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.rank import MAX_RANK
 from nnapi.importers.pytorch.shape import matrix_transpose
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 from nnapi.ops.numeric import NONE
 from nnapi.ops.types import I32
 

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from nnapi.errors import ModelError
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
+from nnapi.importers.pytorch.rank import MAX_RANK, product
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 from nnapi.ir import composites
 
 
@@ -77,7 +79,8 @@ def group_norm(
 ) -> Tensor:
     """x [N, C, ...], each group of channels over all of its image; one composite."""
     gamma, beta = _affine(e, x, (x.size(1),), weight, bias)
-    return e.composite(composites.group_norm, x, gamma, beta, groups=groups, epsilon=epsilon)
+    image = x if x.rank <= MAX_RANK else e.viewed(x, (*x.shape[:2], product(x.shape[2:])))
+    return e.viewed(e.composite(composites.group_norm, image, gamma, beta, groups=groups, epsilon=epsilon), x.shape)
 
 
 def native_group_norm(e: Emitter, x: Tensor, *args: Any) -> tuple[Tensor, None, None]:

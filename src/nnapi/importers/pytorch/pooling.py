@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from nnapi.importers.pytorch.convolution import Edges, Sizes, over_image, window_inputs
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.resize import resampled
 from nnapi.importers.pytorch.slicing import padded
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 from nnapi.ops.numeric import NONE
 
 NO_EDGES: Edges = ((0, 0), (0, 0))
+KERNEL_STRIDE_PADDING_DILATION = (1, 1, 0, 1)
+"""Of a height of one pixel."""
 
 
 def _pool(type: str, e: Emitter, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], edges: Edges) -> Tensor:
@@ -80,16 +84,13 @@ def avg_pool2d(
     return e.reshape(y, e.shape)
 
 
-def of_row(pool: Callable[..., Any], sizes: int) -> Callable[..., Any]:
-    """A pooling of sequences [..., C, L] as one of images of height 1; its first `sizes` arguments are sizes."""
+def of_row(pool: Callable[..., Any], heights: Sequence[int]) -> Callable[..., Any]:
+    """A pooling of sequences [..., C, L] as one of images of height 1; `heights` are what its sizes are for that."""
 
     def write(e: Emitter, x: Tensor, *args: Any) -> Any:
-        row = e.reshape(e.images(x, 2), (*e.images(x, 2).shape[:2], 1, x.shape[-1]))
-        neutral = (1, 1, 0, 1)  # kernel, stride, padding, dilation of the height
-        given: list[Any] = [
-            (n, over_image(a)[1]) if a not in ((), []) else () for n, a in zip(neutral[:sizes], args[:sizes])
-        ]
-        return pool(e, row, *given, *args[sizes:])
+        row = e.images(x, 2)
+        sizes = [(h, over_image(a)[1]) if a not in ((), []) else () for h, a in zip(heights, args)]
+        return pool(e, e.reshape(row, (*row.shape[:2], 1, row.shape[2])), *sizes, *args[len(heights) :])
 
     return write
 
@@ -98,56 +99,57 @@ def max_pool_with_indices(e: Emitter, x: Tensor, *args: Any) -> tuple[Tensor, No
     return max_pool2d(e, x, *args), None
 
 
-def adaptive_avg_pool2d(e: Emitter, x: Tensor, *_: Any) -> Tensor:
-    """To the result's size: a MEAN to one pixel, equal windows where they divide the image, else a matrix product."""
-    x = e.images(x, 3)
-    target = e.shape[-2:]
+def adaptive_avg_pool2d(e: Emitter, x: Tensor, sizes: int | Sequence[int | None]) -> Tensor:
+    """To a given size: a MEAN to one pixel, equal windows where they divide the image, else a matrix product."""
+    x, target = _adapted(e, x, sizes)
     if target == (1, 1):
         return e.reshape(e.add("MEAN", input=x, axes=[2, 3], keep_dims=1), e.shape)
     kernel = _equal_windows(x, target)
     if kernel is not None:
         y = x if kernel == (1, 1) else _pool("AVERAGE_POOL_2D", e, x, kernel, kernel, NO_EDGES)
         return e.reshape(y, e.shape)
-    rows, columns = (d or 0 for d in target)
-    y = resampled(e, x, 2, lambda eye: torch.ops.aten._adaptive_avg_pool2d.default(eye, [rows, 1]))
-    y = resampled(e, y, 3, lambda eye: torch.ops.aten._adaptive_avg_pool2d.default(eye, [columns, 1]))
-    return e.reshape(y, e.shape)
+    for axis, size in zip((2, 3), target):
+        if x.shape[axis] != size:
+            x = resampled(e, x, axis, functools.partial(_adapted_height, size))
+    return e.reshape(x, e.shape)
 
 
-def adaptive_max_pool2d(e: Emitter, x: Tensor, *_: Any) -> tuple[Tensor, None]:
-    x = e.images(x, 3)
-    kernel = _equal_windows(x, e.shape[-2:])
+def adaptive_max_pool2d(e: Emitter, x: Tensor, sizes: int | Sequence[int | None]) -> tuple[Tensor, None]:
+    x, target = _adapted(e, x, sizes)
+    kernel = _equal_windows(x, target)
     if kernel is None:
         raise Inexpressible(f"windows of different sizes: {x.shape} to {e.shape}")
     return e.reshape(_pool("MAX_POOL_2D", e, x, kernel, kernel, NO_EDGES), e.shape), None
 
 
-def _equal_windows(x: Tensor, target: tuple[int | None, ...]) -> tuple[int, int] | None:
+def _adapted(e: Emitter, x: Tensor, sizes: int | Sequence[int | None]) -> tuple[Tensor, tuple[int, int]]:
+    """x [..., C, H, W] as images, and the height and width that they are to have: None leaves one as it is."""
+    x = e.images(x, 3)
+    wanted = [sizes] * 2 if isinstance(sizes, int) else list(sizes)
+    height, width = (x.size(2 + i) if size is None else size for i, size in enumerate(wanted))
+    return x, (height, width)
+
+
+def _adapted_height(size: int, image: torch.Tensor) -> torch.Tensor:
+    return torch.ops.aten._adaptive_avg_pool2d.default(image, [size, image.shape[-1]])
+
+
+def _equal_windows(x: Tensor, target: tuple[int, int]) -> tuple[int, int] | None:
     """The kernel that divides the image into windows of one size, if there is one."""
-    sizes = [(x.size(2 + i), target[i] or 1) for i in range(2)]
-    return (sizes[0][0] // sizes[0][1], sizes[1][0] // sizes[1][1]) if not any(a % b for a, b in sizes) else None
-
-
-def adaptive_row(pool: Callable[..., Any]) -> Callable[..., Any]:
-    """An adaptive pooling of sequences as one of images of height 1."""
-
-    def write(e: Emitter, x: Tensor, *_: Any) -> Any:
-        row = e.images(x, 2)
-        return pool(e, e.reshape(row, (*row.shape[:2], 1, row.shape[2])))
-
-    return write
+    height, width = x.size(2), x.size(3)
+    return None if height % target[0] or width % target[1] else (height // target[0], width // target[1])
 
 
 FUNCTIONS = {
     "aten.max_pool2d.default": max_pool2d,
     "aten.max_pool2d_with_indices.default": max_pool_with_indices,
-    "aten.max_pool1d.default": of_row(max_pool2d, 4),
-    "aten.max_pool1d_with_indices.default": of_row(max_pool_with_indices, 4),
+    "aten.max_pool1d.default": of_row(max_pool2d, KERNEL_STRIDE_PADDING_DILATION),
+    "aten.max_pool1d_with_indices.default": of_row(max_pool_with_indices, KERNEL_STRIDE_PADDING_DILATION),
     "aten.avg_pool2d.default": avg_pool2d,
-    "aten.avg_pool1d.default": of_row(avg_pool2d, 3),
+    "aten.avg_pool1d.default": of_row(avg_pool2d, KERNEL_STRIDE_PADDING_DILATION[:3]),
     "aten.adaptive_avg_pool2d.default": adaptive_avg_pool2d,
     "aten._adaptive_avg_pool2d.default": adaptive_avg_pool2d,
-    "aten.adaptive_avg_pool1d.default": adaptive_row(adaptive_avg_pool2d),
+    "aten.adaptive_avg_pool1d.default": of_row(adaptive_avg_pool2d, (1,)),
     "aten.adaptive_max_pool2d.default": adaptive_max_pool2d,
-    "aten.adaptive_max_pool1d.default": adaptive_row(adaptive_max_pool2d),
+    "aten.adaptive_max_pool1d.default": of_row(adaptive_max_pool2d, (1,)),
 }

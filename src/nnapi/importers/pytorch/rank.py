@@ -6,7 +6,6 @@ A reshape moves no data, so it costs nothing to look at the same elements with f
 from __future__ import annotations
 
 import functools
-import heapq
 import itertools
 import math
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ Dims = tuple[int | None, ...]
 """A shape as the importer knows it: None is a dimension that is unknown until run time."""
 Axes = tuple[int, ...]
 Step = tuple[Dims, Axes]
+Move = tuple[tuple[Axes, ...], Axes]
+"""Blocks of axes, and the order they are put in."""
 
 
 def broadcast(*shapes: Dims) -> Dims:
@@ -99,27 +100,41 @@ def transposes(shape: Dims, order: Sequence[int]) -> list[Step]:
 
 
 @functools.cache
-def _moves(goal: Axes) -> tuple[tuple[tuple[Axes, ...], Axes], ...]:
-    """The moves of at most four blocks of axes that turn 0, 1, 2, ... into `goal`.
+def _moves(goal: Axes) -> tuple[Move, ...]:
+    """The moves of at most four blocks of axes that turn 0, 1, 2, ... into `goal`; two do for up to six axes.
 
-    The fewest moves; among those, ones that leave the last block where it is: then whole rows are copied.
+    Of those with the fewest moves, ones that leave the last block where it is: then whole rows are copied.
     """
-    start = tuple(range(len(goal)))
-    queue: list[tuple[int, int, int, Axes, tuple[tuple[tuple[Axes, ...], Axes], ...]]] = [(0, 0, 0, start, ())]
-    done = set()
-    while True:
-        count, torn, pieces, axes, path = heapq.heappop(queue)
-        if axes == goal:
-            return path
-        if axes in done:
-            continue
-        done.add(axes)
-        for blocks in _cuts(axes):
-            last = len(blocks) - 1
-            for order in itertools.permutations(range(len(blocks))):
-                moved = tuple(itertools.chain.from_iterable(blocks[i] for i in order))
-                cost = (count + 1, torn + (order[-1] != last), pieces + len(blocks))
-                heapq.heappush(queue, (*cost, moved, (*path, (blocks, order))))
+    axes, path = tuple(range(len(goal))), []
+    while axes != goal:
+        blocks = _runs_of(goal, axes)
+        order = tuple(sorted(range(len(blocks)), key=lambda i: goal.index(blocks[i][0])))
+        if len(blocks) > MAX_RANK:
+            blocks, order = min(
+                ((cut, order) for cut in _cuts(axes) for order in itertools.permutations(range(len(cut)))),
+                key=lambda move: _cost(move, goal),
+            )
+        path.append((blocks, order))
+        axes = _moved((blocks, order))
+    return tuple(path)
+
+
+def _cost(move: Move, goal: Axes) -> tuple[int, int, int]:
+    """How many blocks are left to move (beyond what one more move does), rows torn apart here and then, blocks."""
+    (blocks, order), after = move, _moved(move)
+    torn = (order[-1] != len(blocks) - 1) + (after[-1] != goal[-1])
+    return max(len(_runs_of(goal, after)), MAX_RANK), torn, len(blocks)
+
+
+def _moved(move: Move) -> Axes:
+    blocks, order = move
+    return tuple(itertools.chain.from_iterable(blocks[i] for i in order))
+
+
+def _runs_of(goal: Axes, axes: Axes) -> tuple[Axes, ...]:
+    """`axes` cut into those that are neighbours in `goal` too."""
+    edges = [i for i in range(1, len(axes)) if goal.index(axes[i]) != goal.index(axes[i - 1]) + 1]
+    return tuple(axes[a:b] for a, b in itertools.pairwise((0, *edges, len(axes))))
 
 
 def _cuts(axes: Axes) -> list[tuple[Axes, ...]]:

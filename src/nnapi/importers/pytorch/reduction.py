@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nnapi.importers.pytorch import rank
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.rank import MAX_RANK
 from nnapi.importers.pytorch.shape import transpose
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 from nnapi.ops.types import B8, F32, I32
 
 Axes = int | Sequence[int] | None
@@ -89,7 +90,10 @@ def topk(e: Emitter, x: Tensor, k: int, axis: int = -1, largest: bool = True, *_
     x = x if largest else e.elementwise("NEG", input=x)
     values, indexes = e.add_many("TOPK_V2", input=transpose(e, x, axis, -1), k=k)
     values = values if largest else e.elementwise("NEG", input=values)
-    return transpose(e, values, axis, -1), transpose(e, indexes, axis, -1)
+    if axis == x.rank - 1:
+        return values, indexes
+    # TRANSPOSE takes no integers; these are small enough to be floats.
+    return transpose(e, values, axis, -1), e.cast(transpose(e, e.cast(indexes, F32), axis, -1), I32)
 
 
 def sort(e: Emitter, x: Tensor, axis: int = -1, descending: bool = False) -> tuple[Tensor, ...]:
@@ -120,6 +124,16 @@ def unbiased(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def write(e: Emitter, x: Tensor, axes: Axes = None, unbiased: bool = True, keepdim: bool = False) -> Tensor:
         return function(e, x, axes, correction=int(unbiased), keepdim=keepdim)
+
+    return write
+
+
+def with_mean(function: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The overload that gives the mean too."""
+
+    def write(e: Emitter, x: Tensor, axes: Axes = None, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        keep = kwargs.get("keepdim", (*args, False, False)[1])
+        return function(e, x, axes, *args, **kwargs), reduced(e, "MEAN", x, axes, keep)
 
     return write
 
@@ -158,6 +172,10 @@ FUNCTIONS = {
     "aten.argmin.default": arg("ARGMIN"),
     "aten.topk.default": topk,
     "aten.sort.default": sort,
+    "aten.var_mean.correction": with_mean(var),
+    "aten.var_mean.dim": with_mean(unbiased(var)),
+    "aten.std_mean.correction": with_mean(std),
+    "aten.std_mean.dim": with_mean(unbiased(std)),
     "aten.var.correction": var,
     "aten.var.dim": unbiased(var),
     "aten.var.default": lambda e, x, over_one=True: unbiased(var)(e, x, None, over_one),

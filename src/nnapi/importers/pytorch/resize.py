@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.linear import linear
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 
 MAX_MATRIX = 1 << 24
 """Elements of the largest matrix that resampling may become."""
@@ -18,10 +19,10 @@ Resampling = Callable[[torch.Tensor], torch.Tensor]
 def resampled(e: Emitter, x: Tensor, axis: int, function: Resampling) -> Tensor:
     """x with `function` applied along one axis, which is linear and so a matrix: what it makes of unit vectors.
 
-    `function` takes an image [1, C, H, 1] and resamples its height.
+    `function` takes an image [1, 1, size, size] and resamples its height only.
     """
     size = x.size(axis)
-    matrix = function(torch.eye(size).reshape(1, size, size, 1)).reshape(size, -1).T
+    matrix = function(torch.eye(size)[None, None])[0, 0]
     if matrix.numel() > MAX_MATRIX:
         raise Inexpressible(f"a matrix of {tuple(matrix.shape)} would be too large")
     order = [*(a for a in range(x.rank) if a != axis), axis]
@@ -78,7 +79,7 @@ def _resampling(kind: str, size: int, corners: bool | None, factor: float | None
     name = f"_upsample_{kind.removesuffix('_aa')}2d_aa" if kind.endswith("_aa") else name
     overload = getattr(torch.ops.aten, name).default
     between = () if corners is None else (corners,)
-    return lambda eye: overload(eye, [size, 1], *between, factor, None)
+    return lambda eye: overload(eye, [size, eye.shape[-1]], *between, factor, None)
 
 
 def _functions() -> dict[str, Callable[..., Tensor]]:

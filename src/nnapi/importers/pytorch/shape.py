@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import torch
 
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 
 
 def view(e: Emitter, x: Tensor, *_: Any) -> Tensor:

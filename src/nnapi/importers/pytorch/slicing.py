@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from nnapi.importers.pytorch.emitter import Emitter, Inexpressible, Tensor
+from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.rank import Dims
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 
 LAST = 2**63 - 1
 """Where PyTorch's slices end that go to the end."""

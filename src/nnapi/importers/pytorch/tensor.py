@@ -1,0 +1,106 @@
+"""PyTorch's tensors as the importer sees them: a shape, a type, and an operand or a constant value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from nnapi.errors import ModelError
+from nnapi.importers.pytorch.rank import Dims
+from nnapi.ir.builder import Ref
+from nnapi.ops.types import B8, F16, F32, I32, Array, OperandType
+
+TYPES: Final = {
+    torch.float32: F32, torch.float64: F32, torch.bfloat16: F32, torch.float16: F16, torch.bool: B8,
+    torch.int64: I32, torch.int32: I32, torch.int16: I32, torch.int8: I32, torch.uint8: I32,
+}  # fmt: skip
+EXACT: Final = frozenset((torch.float32, torch.float16, torch.bool, torch.int32))
+"""The types that NNAPI has as they are; the others take the nearest one."""
+
+
+class Inexpressible(Exception):
+    """NNAPI's operations cannot say this; the operator becomes an extension. Raised before anything is written."""
+
+
+class Unknown:
+    """A size that is known at run time only."""
+
+
+UNKNOWN: Final = Unknown()
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of the graph: its shape in PyTorch, and either its operand or, where it is constant, its value.
+
+    The operand holds the same elements in the same order, perhaps in another shape: NNAPI has no rank 0, and operations
+    take rank 4 at most.
+    """
+
+    shape: Dims
+    type: OperandType
+    ref: Ref | None = None
+    value: Any = None
+    """torch.Tensor"""
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def is_constant(self) -> bool:
+        return self.value is not None
+
+    @property
+    def is_float(self) -> bool:
+        return self.type in (F32, F16)
+
+    def axis(self, axis: int) -> int:
+        """`axis` counted from the front."""
+        return axis % max(self.rank, 1)
+
+    def axes(self, axes: int | Sequence[int] | None) -> list[int]:
+        """`axes` counted from the front, in order; every one where PyTorch names none."""
+        if axes is None or axes == []:
+            return list(range(self.rank))
+        return sorted(self.axis(a) for a in ([axes] if isinstance(axes, int) else axes))
+
+    def size(self, axis: int) -> int:
+        """A dimension that must be known."""
+        size = self.shape[axis]
+        if size is None:
+            raise Inexpressible(f"dimension {axis} is unknown until run time")
+        return size
+
+
+def dims_of(value: torch.Tensor) -> Dims:
+    """The shape of a tensor of the graph; None where a dimension is unknown until run time."""
+    return tuple(d if isinstance(d, int) else None for d in value.shape)
+
+
+def tensor_of(value: torch.Tensor) -> Tensor:
+    """A constant."""
+    if value.dtype not in TYPES:
+        raise ModelError(f"a constant is {value.dtype}, which NNAPI has no type for", hint="use a real type")
+    return Tensor(tuple(value.shape), TYPES[value.dtype], value=value)
+
+
+def array_of(value: torch.Tensor) -> Array:
+    """The tensor's values in the type NNAPI stores them in; a view of its memory where the layout allows."""
+    value = value.detach().resolve_conj().resolve_neg().cpu()
+    if value.layout != torch.strided:
+        value = value.to_dense()
+    if value.dtype == torch.bfloat16:
+        value = value.float()
+    array: Array = value.numpy()
+    dtype = TYPES[value.dtype].dtype
+    if dtype == np.int32 and array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31:
+        raise ModelError(
+            f"a constant of {value.dtype} holds {array.min()} to {array.max()}, TENSOR_INT32 has 32 bits",
+            hint="use smaller values, or a float mask",
+        )
+    return np.ascontiguousarray(array, dtype)
