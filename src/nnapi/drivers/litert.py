@@ -1,0 +1,180 @@
+"""LiteRT on the CPU: TFLite's kernels with the XNNPACK delegate; models go there as flatbuffers in memory."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from nnapi.drivers.driver import DeviceType, Estimate, PrepareOptions, Verdict
+from nnapi.drivers.reference import check_input
+from nnapi.drivers.roofline import Roofline
+from nnapi.errors import CompileError, ExecutionError, NnapiError
+from nnapi.exporters.tflite import check_tflite, export_tflite
+from nnapi.ir.model import Model
+from nnapi.ir.specialize import specialize
+from nnapi.ops.types import Array, Dimensions, Operand
+
+FLOAT: Final = Roofline(60e9, 12e9, operation_seconds=1.5e-6, launch_seconds=10e-6)
+QUANT8: Final = Roofline(120e9, 12e9, operation_seconds=1.5e-6, launch_seconds=10e-6)
+"""XNNPACK on one thread of a server core with AVX-512."""
+MAX_SHAPES: Final = 4
+"""How many interpreters a model of unknown dimensions keeps: each has the weights packed for itself."""
+
+_NOISE: Final = (b"INFO: ", b"WARNING: ", b"VERBOSE: ")
+_STDERR: Final = 2
+_quiet_lock = threading.RLock()
+
+
+class LiteRTDriver:
+    """TFLite's kernels with XNNPACK, on the CPU."""
+
+    name = "litert"
+    device_type = DeviceType.CPU
+    feature_level = 7
+    version = version("ai-edge-litert")
+    layout = "nhwc"
+
+    def supported(self, model: Model) -> list[Verdict]:
+        return check_tflite(model, shapes_follow=True)
+
+    def estimate(self, model: Model) -> Estimate:
+        """A roofline on one thread."""
+        quantized = any(model.operands[i].type.is_quantized for o in model.operations for i in o.outputs)
+        return (QUANT8 if quantized else FLOAT).estimate(model)
+
+    def prepare(self, model: Model, options: PrepareOptions) -> PreparedLiteRT:
+        """The interpreter offers no 16-bit floats, so `relaxed` runs in float32, which NNAPI allows."""
+        return PreparedLiteRT(model, options.num_threads)
+
+
+class PreparedLiteRT:
+    """A model in an interpreter, one for each choice of unknown dimensions; one execution at a time, others wait."""
+
+    def __init__(self, model: Model, num_threads: int) -> None:
+        self._model = model
+        self._num_threads = num_threads
+        self._operands = model.input_operands
+        self._lock = threading.Lock()
+        self._engines: OrderedDict[tuple[Dimensions, ...], _Engine] = OrderedDict()
+        self._engine: _Engine | None = None
+        if all(operand.elements is not None for operand in self._operands):
+            self._engine = self._engine_for(tuple(operand.dimensions for operand in self._operands))
+
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        if len(inputs) != len(self._operands):
+            raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._operands)}")
+        with self._lock:
+            engine = self._engine
+            if engine is None or not engine.fits(inputs):
+                arrays = [_check(operand, array) for operand, array in zip(self._operands, inputs)]
+                try:
+                    engine = self._engine = self._engine_for(tuple(array.shape for array in arrays))
+                except CompileError as error:  # the model as such was accepted: it is these shapes
+                    raise ExecutionError(error.message, operation=error.operation) from error
+                inputs = arrays
+            return engine.run(inputs, outputs)
+
+    def _engine_for(self, shapes: tuple[Dimensions, ...]) -> _Engine:
+        if shapes not in self._engines:
+            try:
+                model = specialize(self._model, shapes)
+                content = export_tflite(model)
+            except NnapiError as error:
+                raise CompileError(error.message, operation=error.operation, hint=error.hint) from error
+            self._engines[shapes] = _Engine(model, content, self._num_threads)
+            if len(self._engines) > MAX_SHAPES:
+                self._engines.popitem(last=False)
+        self._engines.move_to_end(shapes)
+        return self._engines[shapes]
+
+
+class _Engine:
+    """One interpreter, its shapes fixed."""
+
+    def __init__(self, model: Model, content: bytes, num_threads: int) -> None:
+        try:
+            with _quiet():
+                self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise CompileError(f"LiteRT: {_first_line(error)}", hint="save its .tflite file and report it") from error
+        self._inputs = [int(d["index"]) for d in self._interpreter.get_input_details()]
+        self._expected = [(operand.dimensions, operand.type.dtype) for operand in model.input_operands]
+        self._outputs = [int(d["index"]) for d in self._interpreter.get_output_details()]
+        self._results = model.output_operands
+        self._views = [self._interpreter.tensor(index) for index in self._outputs]
+
+    def fits(self, inputs: Sequence[Any]) -> bool:
+        """Whether the arrays are what the tensors take, as they are."""
+        for array, (shape, dtype) in zip(inputs, self._expected):
+            if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
+                return False
+        return True
+
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None) -> list[Array]:
+        interpreter = self._interpreter
+        try:
+            for index, array in zip(self._inputs, inputs):
+                interpreter.set_tensor(index, array)
+            interpreter.invoke()
+            if outputs is None:
+                return [interpreter.get_tensor(index) for index in self._outputs]
+            for given, operand, view in zip(outputs, self._results, self._views, strict=True):
+                shape, dtype = operand.dimensions, operand.type.dtype
+                if given.shape != shape or given.dtype != dtype:
+                    raise ExecutionError(f"output array is {given.dtype} {given.shape}, must be {dtype} {shape}")
+                given[...] = view()  # a view that outlived this line would keep the interpreter from running again
+            return list(outputs)
+        except (ValueError, RuntimeError) as error:
+            raise ExecutionError(f"LiteRT: {_first_line(error)}") from error
+
+
+def _check(operand: Operand, array: Array | None) -> Array:
+    checked = check_input(operand, array)
+    name = f"input {operand.name!r}" if operand.name else "an input"
+    if checked is None:
+        raise ExecutionError(f"{name} is omitted, LiteRT has no optional inputs")
+    if checked.size == 0:
+        raise ExecutionError(f"{name} has shape {checked.shape}, LiteRT takes no empty tensors")
+    return checked
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the engine's notices off the terminal; what anybody else writes meanwhile is passed on afterwards.
+
+    The engine writes to the process's file descriptor from C++, where no Python redirection reaches.
+    """
+    with _quiet_lock, tempfile.TemporaryFile() as caught:
+        try:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+            terminal = os.dup(_STDERR)
+        except (OSError, ValueError):  # there is no standard error
+            yield
+            return
+        os.dup2(caught.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, _STDERR)
+            os.close(terminal)
+            caught.seek(0)
+            for line in caught:
+                if not line.startswith(_NOISE):
+                    os.write(_STDERR, line)

@@ -1,0 +1,329 @@
+"""Lower an NNAPI model to TFLite operators, a row of the table per operation; what a row cannot express, it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NoReturn
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from nnapi.errors import ModelError, UnsupportedOperation
+from nnapi.exporters.tflite.writer import MAX_BYTES, TENSOR_TYPES, Flatbuffer, Graph
+from nnapi.ir.model import Model, Operation
+from nnapi.ir.verdict import ACCEPT, Reject, Verdict
+from nnapi.ops.op import Call
+from nnapi.ops.types import F16, F32, I32, MODEL, Operand, OperandType
+
+MAX_RANK: Final = 6
+"""Above it only few of TFLite's kernels are tested."""
+
+
+class Refused(Exception):
+    """TFLite has no such use of the operation; the message names the limit and the value."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one operation becomes TFLite operators: its lowering, the types it takes, and what else must be so."""
+
+    lower: Callable[[Node], None]
+    types: Collection[OperandType]
+    """Of the first input; the other types follow from the operation's signature."""
+    limits: Sequence[Limit] = ()
+    shaped_by: Collection[str] = ()
+    """Inputs whose values decide the output's dimensions: constants, unless these are declared."""
+
+
+Limit = Callable[["Node"], str | None]
+"""A reason to refuse, or None."""
+
+
+class Node:
+    """One operation on its way: its operands by name, and the graph that its operators go to."""
+
+    def __init__(self, lowering: Lowering, operation: Operation, call: Call | None) -> None:
+        self.lowering = lowering
+        self.operation = operation
+        self._call = call
+
+    @property
+    def call(self) -> Call:
+        if self._call is None:
+            raise Refused(f"{self.operation.type} is an extension")
+        return self._call
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.call
+
+    def __getitem__(self, name: str) -> Operand:
+        return self.call[name]
+
+    @property
+    def inputs(self) -> list[Operand]:
+        return self.lowering.model.operands_of(self.operation.inputs)
+
+    @property
+    def outputs(self) -> list[Operand]:
+        return self.lowering.model.operands_of(self.operation.outputs)
+
+    @property
+    def output(self) -> Operand:
+        return self.outputs[0]
+
+    def indexes(self, name: str) -> tuple[int, ...]:
+        """The model's operand indexes given for a parameter."""
+        for param, at in self.call.slots:
+            if param.name == name:
+                return self.operation.inputs[at]
+        raise KeyError(name)
+
+    def tensor(self, name: str) -> int:
+        """The TFLite tensor of an input."""
+        return self.lowering.tensor(self.indexes(name)[0])
+
+    def result(self, n: int = 0) -> int:
+        """The TFLite tensor of an output."""
+        return self.lowering.tensor(self.operation.outputs[n])
+
+    def scalar(self, name: str) -> Any:
+        """A scalar attribute, or its default; refused where it is not known now."""
+        value = self.call.scalar(name)
+        if value is None:
+            self.refuse(f"{name} is not a constant, TFLite takes an attribute")
+        return value
+
+    def array(self, name: str) -> Any:
+        """A constant input's value; refused where it is not known now."""
+        value = self[name].value
+        if not isinstance(value, np.ndarray):
+            self.refuse(f"{name} is not a constant, must be")
+        return value
+
+    def shape(self, operand: Operand) -> tuple[int, ...]:
+        """An operand's dimensions; refused where one is unknown and does not follow from the inputs' later."""
+        dimensions = operand.dimensions
+        if dimensions and self.lowering.shapes_follow:
+            dimensions = (dimensions[0] or 1, *dimensions[1:])
+        if operand.type.is_tensor and (not dimensions or 0 in dimensions):
+            self.refuse(f"dimensions {operand.dimensions} of {operand.name or 'an operand'} are not known")
+        return dimensions
+
+    def ints(self, values: Sequence[int]) -> int:
+        """A constant int32 vector."""
+        array = np.array(values, np.int32)
+        return self.lowering.graph.tensor(Operand(I32, array.shape, value=array))
+
+    def constant(self, array: Any, like: Operand) -> int:
+        """A constant of the type and quantization of `like`."""
+        value = np.asarray(array, like.type.dtype)
+        return self.lowering.graph.tensor(replace(like, dimensions=value.shape, value=value, name=""))
+
+    def temporary(self, like: Operand, shape: Sequence[int]) -> int:
+        """A tensor between two operators, of the type and quantization of `like`."""
+        return self.lowering.graph.tensor(replace(like, dimensions=tuple(shape), value=None, name=""))
+
+    def emit(
+        self,
+        builtin: str,
+        inputs: Sequence[int],
+        outputs: Sequence[int] | None = None,
+        options: Any = None,
+        version: int | None = None,
+    ) -> None:
+        """Add an operator; its outputs are the operation's own unless given."""
+        if outputs is None:
+            outputs = [self.result(n) for n in range(len(self.operation.outputs))]
+        self.lowering.graph.operator(builtin, inputs, outputs, options, version)
+
+    def refuse(self, reason: str) -> NoReturn:
+        raise Refused(reason)
+
+
+class Lowering:
+    """One NNAPI model going into one TFLite subgraph.
+
+    `expand`: composites without a row as their bodies. `shapes_follow`: the batch may be unknown where a lowering needs
+    it, because the model is lowered again for the inputs that come; what was made is no model then.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        file: Flatbuffer,
+        rows: Mapping[str, Row | str],
+        *,
+        expand: bool = False,
+        shapes_follow: bool = False,
+        graph: Graph | None = None,
+    ) -> None:
+        self.model = model
+        self.file = file
+        self.rows = rows
+        self.expand = expand
+        self.shapes_follow = shapes_follow
+        self.graph = graph or file.graph(model.name or "main")
+        self._tensors: dict[int, int] = {}
+
+    def tensor(self, index: int) -> int:
+        """The TFLite tensor of a model's operand."""
+        if index not in self._tensors:
+            self._tensors[index] = self.graph.tensor(self.model.operands[index])
+        return self._tensors[index]
+
+    def run(self) -> list[Verdict]:
+        """Lower every operation that TFLite takes; a verdict each."""
+        self.graph.inputs = self._boundary(self.model.inputs)
+        verdicts = [self._lower(operation) for operation in self.model.operations]
+        self.graph.outputs = self._boundary(self.model.outputs)
+        return verdicts
+
+    def _boundary(self, indexes: Sequence[int]) -> list[int]:
+        return [self.tensor(i) for i in indexes if _type_problem(self.model.operands[i]) is None]
+
+    def _lower(self, operation: Operation) -> Verdict:
+        try:
+            self._lower_or_refuse(operation)
+        except Refused as refused:
+            return Reject(f"{operation.type}: {refused}")
+        except ModelError as error:
+            return Reject(f"{operation.type}: {error.message}")
+        return ACCEPT
+
+    def _lower_or_refuse(self, operation: Operation) -> None:
+        row = self.rows.get(operation.type, "TFLite has no such operation")
+        body = self.model.body(operation) if self.expand else None
+        if body is not None and isinstance(row, str):
+            self._lower_body(operation, body)
+            return
+        if isinstance(row, str):
+            raise Refused(row)
+        node = Node(self, operation, None if operation.is_extension else self.model.call(operation))
+        reason = next(self._problems(node, row), None)
+        if reason is not None:
+            raise Refused(reason)
+        row.lower(node)
+
+    def _problems(self, node: Node, row: Row) -> Iterator[str]:
+        """Why the operation cannot be lowered, before that is tried."""
+        inputs = node.inputs
+        for operand in (*inputs, *node.outputs):
+            yield from filter(None, (operand_problem(operand),))
+        if F16 not in row.types and any(o.type == F16 for o in (*inputs, *node.outputs)):
+            yield "TENSOR_FLOAT16, TFLite computes in float32 or integers (float16 is for storage)"
+        first = inputs[0].type if inputs else None
+        if first is not None and first not in row.types:
+            yield f"{first.name}, its kernels take {', '.join(t.name for t in OperandType if t in row.types)}"
+        if not node.operation.is_extension:
+            if any(0 in (shape or ()) for shape in node.call.op.infer(node.call)):
+                yield "its output has no elements"
+            for name in row.shaped_by:
+                if name in node and not node[name].is_constant and any(0 in o.dimensions for o in node.outputs):
+                    yield f"{name} is not a constant, and the output's dimensions are not declared"
+            if "layout" in node and node.scalar("layout"):
+                yield "layout is NCHW, TFLite's kernels are NHWC"
+            for param, at in node.call.slots:
+                variables = set(node.operation.inputs[at]) & set(self.model.inputs)
+                if param.omissible and not param.variadic and variables:
+                    yield f"{param.name} is an input of the model, which may be omitted"
+        for limit in row.limits:
+            yield from filter(None, (limit(node),))
+
+    def _lower_body(self, operation: Operation, body: Model) -> None:
+        inner = Lowering(body, self.file, self.rows, expand=True, graph=self.graph)
+        for index, outer in zip(
+            (*body.inputs, *body.outputs), (*operation.inputs[:-1], *operation.outputs), strict=True
+        ):
+            inner._tensors[index] = self.tensor(outer)
+        for verdict in map(inner._lower, body.operations):
+            if isinstance(verdict, Reject):
+                raise Refused(f"in its body: {verdict.reason}")
+
+
+def operand_problem(operand: Operand) -> str | None:
+    """Why TFLite cannot hold an operand; None where it can."""
+    problem = _type_problem(operand)
+    if problem or not operand.type.is_tensor or operand.is_omitted:
+        return problem
+    shape = operand.shape
+    name = operand.name or "an operand"
+    if shape is None:
+        return f"the rank of {name} is unknown"
+    if len(shape) > MAX_RANK:
+        return f"{name} has rank {len(shape)} > {MAX_RANK}"
+    if 0 in shape:
+        return f"{name} has no elements: shape {shape}"
+    if operand.bytes is not None and operand.bytes > MAX_BYTES:
+        return f"{name} has {operand.bytes} bytes > {MAX_BYTES}"
+    return None
+
+
+def _type_problem(operand: Operand) -> str | None:
+    if operand.type == MODEL or operand.is_omitted:
+        return None
+    if operand.type not in TENSOR_TYPES:
+        return f"TFLite has no tensor of {operand.type.name}"
+    return None
+
+
+def lower_model(model: Model, rows: Mapping[str, Row | str]) -> Flatbuffer:
+    """The whole model as a TFLite file; UnsupportedOperation names the first operation that TFLite does not take."""
+    file = Flatbuffer(model.name)
+    lowering = Lowering(model, file, rows, expand=True)
+    for i in (*model.inputs, *model.outputs):
+        problem = operand_problem(model.operands[i])
+        if problem:
+            raise UnsupportedOperation(problem, stage="export", hint="cast the model's inputs and outputs")
+    for operation, verdict in zip(model.operations, lowering.run()):
+        if isinstance(verdict, Reject):
+            raise UnsupportedOperation(
+                verdict.reason.partition(": ")[2],
+                stage="export",
+                operation=operation.label,
+                hint="`check_tflite` gives every operation's verdict",
+            )
+    return file
+
+
+def same_quantization(*operands: Operand) -> bool:
+    """Whether all are stored with one scale and zero point."""
+    return len({(o.type, o.scale, o.zero_point) for o in operands}) == 1
+
+
+def through_float(node: Node, emit: Callable[[list[int], list[int]], None]) -> None:
+    """Quantized inputs and outputs of an operation that TFLite computes right in float32 only."""
+    as_float = Operand(F32)
+    tensors = []
+    for i, operand in zip(node.operation.inputs, node.inputs):
+        tensor = node.lowering.tensor(i)
+        if operand.type.is_quantized:
+            real = node.temporary(as_float, operand.dimensions)
+            node.emit("DEQUANTIZE", [tensor], [real], schema.DequantizeOptionsT())
+            tensor = real
+        tensors.append(tensor)
+    results = [
+        node.temporary(as_float, o.dimensions) if o.type.is_quantized else node.result(n)
+        for n, o in enumerate(node.outputs)
+    ]
+    emit(tensors, results)
+    for n, (operand, result) in enumerate(zip(node.outputs, results)):
+        if operand.type.is_quantized:
+            node.emit("QUANTIZE", [result], [node.result(n)], schema.QuantizeOptionsT())
+
+
+def along_last_axis(node: Node, emit: Callable[[int, int], None]) -> None:
+    """An operator that works along the last dimension, for an operation along `axis`: transposed there and back."""
+    shape = node["input"].dimensions
+    last = len(shape) - 1
+    axis = node.scalar("axis") % len(shape)
+    if axis == last:
+        emit(node.tensor("input"), node.result())
+        return
+    order = list(range(len(shape)))
+    order[axis], order[last] = last, axis
+    swap = node.ints(order)
+    moved = [node.temporary(o, [shape[i] for i in order]) for o in (node["input"], node.output)]
+    node.emit("TRANSPOSE", [node.tensor("input"), swap], moved[:1], schema.TransposeOptionsT())
+    emit(moved[0], moved[1])
+    node.emit("TRANSPOSE", [moved[1], swap], options=schema.TransposeOptionsT())

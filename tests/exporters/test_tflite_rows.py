@@ -1,0 +1,161 @@
+"""Every row of the TFLite table computes what the reference does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nnapi.drivers.reference import execute
+from nnapi.exporters.tflite import check_tflite, export_tflite
+from nnapi.exporters.tflite.lowering import Row
+from nnapi.exporters.tflite.table import ROWS
+from nnapi.ir import composites
+from nnapi.ir.builder import Builder, Ref
+from nnapi.ir.model import COMPOSITE, Model
+from nnapi.ir.verdict import Accept, Reject
+from nnapi.ops.table import OPERATIONS
+from nnapi.ops.types import B8, F32, FLOAT32, I32, Q8, Q8S, Operand, OperandType
+from tflite_cases import BOTH, CASES, SCALE, ZERO, assert_close, interpret, one
+
+
+@pytest.mark.parametrize(
+    ("operation", "given", "type"),
+    [
+        pytest.param(operation, given, type, id=f"{operation} {name} {type.name.removeprefix('TENSOR_')}")
+        for name, operation, given, types in CASES
+        for type in types
+    ],
+)
+def test_round_trip(operation: str, given: dict[str, Any], type: OperandType) -> None:
+    model, inputs = one(operation, given, type)
+    assert check_tflite(model) == [Accept()]
+    assert_close(model, interpret(export_tflite(model), inputs), execute(model, inputs))
+
+
+WITHOUT_CASE = {
+    "CAST": "conversions below",
+    "QUANTIZE": "conversions below",
+    "DEQUANTIZE": "conversions below",
+    "CONCATENATION": "joins below",
+    "PACK": "joins below",
+    "IF": "control flow below",
+    "FILL": "constants below",
+    "RANK": "constants below",
+    "HASHTABLE_LOOKUP": "lookups below",
+    "LSH_PROJECTION": "lookups below",
+    COMPOSITE + "GELU": "composites below",
+}
+
+
+def test_every_row_is_tried() -> None:
+    rows = {name for name, row in ROWS.items() if isinstance(row, Row)}
+    assert {operation for _, operation, _, _ in CASES} | WITHOUT_CASE.keys() == rows
+    assert {name for name in ROWS if not name.startswith(COMPOSITE)} <= OPERATIONS.keys()
+
+
+CONVERSIONS = [
+    ("QUANTIZE", F32, Q8), ("QUANTIZE", F32, Q8S), ("DEQUANTIZE", Q8, F32), ("DEQUANTIZE", Q8S, F32),
+    *(("CAST", a, b) for a in (F32, I32, Q8) for b in (F32, I32, Q8)), ("CAST", Q8S, Q8S), ("CAST", B8, B8),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("operation", "source", "target"), CONVERSIONS, ids=lambda v: str(getattr(v, "name", v)))
+def test_conversions(operation: str, source: OperandType, target: OperandType) -> None:
+    b = Builder()
+    x = b.input("x", source, (3, 40), SCALE.get(source, 0.0), ZERO.get(source, 0))
+    b.output(b.add(operation, {"input": x}, Operand(target, (), SCALE.get(target, 0.0), ZERO.get(target, 0))))
+    model = b.finish()
+    values = np.random.default_rng(0).standard_normal((3, 40)) * (3 if source == F32 else 400)
+    array = values.astype(np.float32) if source == F32 else values.astype(np.int64).astype(source.dtype)
+    assert_close(model, interpret(export_tflite(model), [array]), execute(model, [array]))
+
+
+def test_integers_saturate_when_they_become_bytes() -> None:
+    b = Builder()
+    b.output(b.add("CAST", {"input": b.input("x", I32, (4,))}, Operand(Q8, (), 1.0)))
+    (result,) = interpret(export_tflite(b.finish()), [np.array([-1, 255, 256, 2**30], np.int32)])
+    assert result.tolist() == [0, 255, 255, 255]
+
+
+@pytest.mark.parametrize("type", BOTH, ids=lambda t: t.name)
+def test_joins(type: OperandType) -> None:
+    b = Builder()
+    scales = (SCALE[type], SCALE[type] / 3)
+    x, y = (b.input(n, type, (2, 7), s, ZERO[type]) for n, s in zip("xy", scales))
+    like = Operand(type, (), SCALE[type], ZERO[type])
+    b.output(
+        b.add("CONCATENATION", {"inputs": [x, y], "axis": 1}, like), b.add("PACK", {"axis": 1, "inputs": [x, x]}, like)
+    )
+    model = b.finish()
+    rng = np.random.default_rng(0)
+    inputs = [rng.integers(0, 100, (2, 7)).astype(type.dtype) for _ in range(2)]
+    assert_close(model, interpret(export_tflite(model), inputs), execute(model, inputs))
+
+
+def test_lookups() -> None:
+    b = Builder()
+    wanted = b.input("wanted", I32, (3,))
+    values = np.arange(8, dtype=np.float32).reshape(4, 2)
+    keys = np.array([-5, 0, 7, 9], np.int32)
+    table = {"lookups": wanted, "keys": keys, "values": values}
+    b.output(*b.add_many("HASHTABLE_LOOKUP", table, [Operand(F32), Operand(Q8, (), 1.0)]))
+    hashes = np.array([[0.1, -0.5], [0.3, 0.7]], np.float32)
+    b.output(b.add("LSH_PROJECTION", {"hash": hashes, "input": wanted, "weight": None, "type": 2}))
+    model = b.finish()
+    inputs = [np.array([7, 8, -5], np.int32)]
+    assert_close(model, interpret(export_tflite(model), inputs), execute(model, inputs))
+
+
+def test_constants() -> None:
+    b = Builder()
+    x = b.input("x", F32, (2, 3, 4))
+    filled = b.add("FILL", {"dims": [4], "value": b.scalar(FLOAT32, 2.5)}, Operand(F32))
+    b.output(b.add("ADD", {"input0": x, "input1": filled, "activation": 0}), b.add("RANK", {"input": x}))
+    sums, rank = interpret(export_tflite(b.finish()), [np.zeros((2, 3, 4), np.float32)])
+    assert sums.ravel().tolist() == [2.5] * 24
+    assert rank.tolist() == 3
+
+
+def branching() -> Model:
+    def branch(operation: str) -> Model:
+        b = Builder(operation)
+        x = b.input("x", F32, (0, 3))
+        b.output(b.add(operation, {"input0": x, "input1": np.full((1,), 3, np.float32), "activation": 0}))
+        return b.finish()
+
+    b = Builder("branching")
+    condition, x = b.input("condition", B8, (1,)), b.input("x", F32, (2, 3))
+    given = {"condition": condition, "then_model": branch("ADD"), "else_model": branch("MUL"), "inputs": [x]}
+    b.output(*b.add_many("IF", given, [Operand(F32)]))
+    return b.finish()
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_control_flow(condition: bool) -> None:
+    model = branching()
+    inputs = [np.array([condition]), np.ones((2, 3), np.float32)]
+    assert_close(model, interpret(export_tflite(model), inputs), execute(model, inputs))
+
+
+COMPOSITES: dict[str, tuple[Callable[[Builder, Ref], Ref], bool]] = {
+    "GELU": (composites.gelu, True),
+    "GELU tanh": (lambda b, x: composites.gelu(b, x, tanh=True), True),
+    "SILU": (composites.silu, False),
+    "MISH": (composites.mish, False),
+    "SOFTPLUS": (composites.softplus, False),
+    "attention": (lambda b, x: composites.attention(b, x, x, x, scale=0.3, causal=True), False),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_composites_go_whole_or_as_their_bodies(name: str) -> None:
+    build, native = COMPOSITES[name]
+    b = Builder(name)
+    b.output(build(b, b.input("x", F32, (2, 5, 8))))
+    model = b.finish()
+    assert isinstance(check_tflite(model)[0], Accept if native else Reject)
+    inputs = [np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32) * 3]
+    assert_close(model, interpret(export_tflite(model), inputs), execute(model, inputs))
