@@ -1,4 +1,4 @@
-"""Properties of every model: a valid one runs and survives being written; a broken one is refused, and nothing worse."""
+"""Properties of models: a valid one runs and survives being written; a broken one is refused, and nothing worse."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from nnapi.conformance.mutate import mutate
 from nnapi.drivers.driver import PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver, execute
 from nnapi.errors import ExecutionError, MissedDeadline, ModelError
+from nnapi.ir.builder import Builder
 from nnapi.ir.file import load, save
 from nnapi.ir.model import Model
 from nnapi.ir.text import long_constants, parse_model, print_model
-from nnapi.ir.verify import verify
+from nnapi.ir.verify import MAX_DEPTH, levels, verify
 from nnapi.ops.table import OPERATIONS
-from nnapi.ops.types import Array
+from nnapi.ops.types import F32, FLOAT32, I32, Array, Operand
 
 SEEDS = st.integers(0, 2**32 - 1)
 MEMORY = 2 * 2**30
@@ -71,6 +72,33 @@ def test_a_broken_model_is_refused_or_runs(seed: int, length: int, mutation: int
             return
         for inputs in (case.inputs, fitting(model, mutation)):
             run(model, inputs)
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1], ids=["as deep as allowed", "deeper"])
+def test_bodies_that_everything_refers_to_are_verified_in_a_moment(depth: int) -> None:
+    b = Builder()
+    b.output(b.add("ABS", {"input": b.input("x", F32, (1,))}))
+    model = b.finish()
+    for _ in range(depth):
+        b = Builder()
+        x, flag = b.input("x", F32, (1,)), b.constant(np.array([True]))
+        inputs = {"condition": flag, "then_model": model, "else_model": model, "inputs": [x]}
+        b.output(*b.add_many("IF", inputs, [Operand(F32, (1,))]))
+        model = b.finish(check=False)
+    with limits():
+        if depth > MAX_DEPTH:
+            with pytest.raises(ModelError, match="nest deeper than 32"):
+                verify(model)
+        else:
+            assert len(levels(model)) == MAX_DEPTH + 1
+            np.testing.assert_array_equal(execute(model, [np.float32([-2])]), [[2]])
+
+
+def test_a_tensor_too_large_for_the_reference_is_refused() -> None:
+    b = Builder()
+    b.output(b.add("FILL", {"dims": b.input("dims", I32, (1,)), "value": b.scalar(FLOAT32, 1.0)}))
+    with limits(), pytest.raises(ExecutionError, match="takes 2147483648 bytes, limit 1073741824"):
+        execute(b.finish(), [np.array([2**29], np.int32)])
 
 
 def run(model: Model, inputs: tuple[Array | None, ...]) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from nnapi.conformance.proposals import VALUES, Proposer
+from nnapi.conformance.proposals import INTEGERS, Proposer
 from nnapi.drivers.reference import Context
 from nnapi.errors import ExecutionError, ModelError
 from nnapi.ir.builder import Builder
@@ -125,7 +125,7 @@ class _Draft:
 
     def _reuse(self, param: Param, operand: Operand) -> int | tuple[Operand, Operand]:
         """An operand that is there and has the type proposed, or the proposed one, as declared and with its value."""
-        fixed = param.constant or param.name in VALUES or operand.is_omitted or operand.channel_quant is not None
+        fixed = param.constant or param.name in INTEGERS or operand.is_omitted or operand.channel_quant is not None
         if fixed or not operand.type.is_tensor:
             return operand, operand
         fitting = [i for i in (*self.inputs, *self.computed) if self.declared[i].type == operand.type]
@@ -165,9 +165,8 @@ class _Draft:
 
 
 def _known(op: Op, shape: Shape) -> tuple[int, ...]:
-    if shape is None or None in shape:
-        raise ModelError("its shape depends on values", operation=op.name)
-    dimensions = tuple(d or 0 for d in shape)
+    """A shape as dimensions: 0 where only running the operation will say."""
+    dimensions = tuple(d or 0 for d in shape or ())
     if math.prod(dimensions) > MAX_ELEMENTS or len(dimensions) > MAX_RANK:
         raise ModelError(f"output of {dimensions} is too large", operation=op.name)
     return dimensions

@@ -41,6 +41,7 @@ DIMENSIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType({
     "CONV_2D": _WINDOW | {"filter": "O K L C", "bias": "O"},
     "DEPTHWISE_CONV_2D": _WINDOW | {"filter": "1 K L CM", "bias": "CM", "depth_multiplier": "M"},
     "GROUPED_CONV_2D": {"input": "N H W GC", "filter": "GO K L C", "bias": "GO", "num_groups": "G"},
+    "RANDOM_MULTINOMIAL": {"seeds": "2"},
     "TRANSPOSE_CONV_2D": _WINDOW | {"filter": "O K L C", "bias": "O", "output_shape": "4"},
     "FULLY_CONNECTED": {"input": "N C", "filter": "O C", "bias": "O"},
     "BATCH_TO_SPACE_ND": _WINDOW | {"block_shape": "2"},
@@ -48,21 +49,31 @@ DIMENSIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType({
     "PAD": {"paddings": "R 2"}, "PAD_V2": {"paddings": "R 2"}, "MIRROR_PAD": {"paddings": "R 2"},
     "RESHAPE": {"shape": "R"}, "TILE": {"multiples": "R"}, "REVERSE": {"axis": "1"},
     "SLICE": {"begin": "R", "size": "R"}, "STRIDED_SLICE": {"begin": "R", "end": "R", "strides": "R"},
+    "ROI_ALIGN": _WINDOW | {"rois": "K 4", "batch_indices": "K"},
+    "ROI_POOLING": _WINDOW | {"rois": "K 4", "batch_indices": "K"},
+    "BOX_WITH_NMS_LIMIT": {"scores": "K L", "boxes": "K 4L", "batch_indices": "K"},
+    "DETECTION_POSTPROCESSING": {"scores": "N K L", "deltas": "N K 4", "anchors": "K 4"},
+    "HEATMAP_MAX_KEYPOINT": {"heatmaps": "K H H C", "boxes": "K 4"},
+    "AXIS_ALIGNED_BBOX_TRANSFORM": {"rois": "K 4", "deltas": "K 4L", "batch_indices": "K", "image_info": "N 2"},
+    "GENERATE_PROPOSALS": {"scores": "N H W A", "deltas": "N H W 4A", "anchors": "A 4", "image_info": "N 2"},
     "HASHTABLE_LOOKUP": {"lookups": "N", "keys": "K", "values": "K C"},
 })  # fmt: skip
 """operation -> input -> its dimensions, or its value where it is a scalar: products of digits and letters.
 
 A letter is a size, the same throughout a use; R is the rank of the first input.
 """
+_EIGHTHS = (0.125, 0)
 QUANTIZATION: Final[Mapping[str, Mapping[str, tuple[float, int]]]] = MappingProxyType({
+    "ROI_ALIGN": {"rois": _EIGHTHS}, "ROI_POOLING": {"rois": _EIGHTHS},
+    "BOX_WITH_NMS_LIMIT": {"boxes": _EIGHTHS}, "HEATMAP_MAX_KEYPOINT": {"boxes": _EIGHTHS},
+    "AXIS_ALIGNED_BBOX_TRANSFORM": {"rois": _EIGHTHS, "image_info": _EIGHTHS},
+    "GENERATE_PROPOSALS": {"anchors": _EIGHTHS, "image_info": _EIGHTHS},
     "QUANTIZED_LSTM": {"cell_state_in": (2**-11, 0)},
     "QUANTIZED_16BIT_LSTM": {
         "*_weights": (2**-5, 128), "*_bias": (2**-12, 0), "prev_cell_state": (2**-11, 0), "*": (2**-7, 128),
     },
 })  # fmt: skip
 """operation -> pattern of input names -> the scale and zero point that it must have."""
-VALUES: Final[Mapping[str, Sequence[int]]] = MappingProxyType({"seeds": (1, 2)})
-"""Name of a tensor -> the constant to give it: seeds of zero would draw differently every time."""
 TOGETHER: Final = (
     ("layer_norm",), ("aux",), ("projection",),
     ("cell_to", "input_to_input", "recurrent_to_input", "input_gate"),
@@ -73,9 +84,12 @@ INTEGERS: Final[Mapping[str, Sequence[int]]] = MappingProxyType({
     "padding_left": (0, 0, 1), "padding_right": (0, 0, 1), "padding_top": (0, 0, 1), "padding_bottom": (0, 0, 1),
     "stride_width": (1, 2), "stride_height": (1, 2), "dilation_width": (1, 1, 2), "dilation_height": (1, 1, 2),
     "mode": (0, 1),
+    "batch_indices": (0,), "seeds": (1, 2),
     "filter_width": (1, 2), "filter_height": (1, 2), "width": SIZES, "height": SIZES, "axis": (-1, 0, 1, 2, 3),
 })  # fmt: skip
-"""Name of an integer scalar -> values to choose from; else 0 to 3."""
+"""Name of an integer input -> values to choose from; a scalar's else are 0 to 3."""
+BOXES: Final = ("rois", "boxes", "anchors")
+"""Inputs that hold boxes: x1, y1 and then x2, y2, which are no less; all of them small."""
 
 
 class Proposer:
@@ -130,10 +144,8 @@ class Proposer:
 
     def _operand(self, param: Param) -> Operand:
         type = self.type_of(param.type)
-        if param.name in VALUES:
-            return Operand(type).with_value(np.array(VALUES[param.name], type.dtype))
         if param.omissible and self._omits(param):
-            return Operand(type, value=OMITTED)
+            return self.quantized(Operand(type, value=OMITTED))
         if not type.is_tensor:
             return Operand(type, value=self._scalar(param, type))
         dimensions = self._dimensions(param)
@@ -143,12 +155,21 @@ class Proposer:
             scales = tuple(float(np.float32(self._scale())) for _ in range(dimensions[axis]))
             operand = replace(operand, channel_quant=ChannelQuant(scales, axis))
         for pattern, (scale, zero_point) in QUANTIZATION.get(self.op.name, {}).items():
-            if fnmatchcase(param.name, pattern):
+            if (type.is_quantized or type == I32) and fnmatchcase(param.name, pattern):
                 operand = replace(operand, scale=scale, zero_point=zero_point)
                 break
         if type == I32 and param.name == "bias" and len(self._quantized) == 2:
             operand = replace(operand, scale=self._quantized[0].scale * self._quantized[1].scale)
-        return operand.with_value(self.array(operand))
+        return operand.with_value(self._array(param, operand))
+
+    def _array(self, param: Param, operand: Operand) -> Array:
+        if operand.type == I32 and param.name in INTEGERS:
+            return self._numbers.choice(INTEGERS[param.name], operand.dimensions).astype(np.int32)
+        if param.name in BOXES and operand.dimensions[-1] % 4 == 0:
+            stored = 8 if operand.type.is_quantized else 1
+            corners = (self._numbers.random(operand.dimensions) * stored).astype(operand.type.dtype)
+            return np.sort(corners.reshape(-1, 2, 2), axis=1).reshape(corners.shape)
+        return self.array(operand)
 
     def _omits(self, param: Param) -> bool:
         group = next((group for group in TOGETHER if any(part in param.name for part in group)), param.name)
@@ -164,7 +185,7 @@ class Proposer:
         hint = DIMENSIONS.get(self.op.name, {}).get(param.name)
         if hint is not None:
             terms = hint.split()
-            if self._layout and param.name == "input" and "layout" in {p.name for p in self.signature.inputs}:
+            if self._layout and terms[1:3] == ["H", "W"] and "layout" in {p.name for p in self.signature.inputs}:
                 terms = [terms[i] for i in (0, 3, 1, 2)]
             return tuple(map(self._size, terms))
         rank = param.rank
