@@ -111,3 +111,17 @@ def refuses() -> Callable[..., None]:
                 execute(unknown, values)
 
     return refuses
+
+
+@pytest.fixture(scope="session")
+def fails() -> Callable[..., None]:
+    """fails(operation, inputs, change, message): a valid model whose execution on changed values fails, saying so."""
+
+    def fails(operation: str, inputs: Inputs, change: Inputs, message: str, outputs: Outputs = None) -> None:
+        wrong = _changed(_single(operation, inputs, outputs), change)
+        verify(wrong)
+        with pytest.raises(ExecutionError, match=message) as failed:
+            execute(wrong, [])
+        assert failed.value.operation == operation
+
+    return fails
