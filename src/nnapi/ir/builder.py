@@ -132,7 +132,8 @@ class Builder:
 
     def omitted(self, type: OperandType) -> Ref:
         """An optional operand left out."""
-        return self.operand(Operand(type, value=OMITTED))
+        # Android wants a scale of every quantized operand, also of one without a value.
+        return self.operand(Operand(type, scale=1.0 if type.is_quantized else 0.0, value=OMITTED))
 
     def model(self, model: Model) -> Ref:
         """A MODEL operand (for IF, WHILE and composites)."""
