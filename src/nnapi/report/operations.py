@@ -1,0 +1,128 @@
+"""The page of all operations, made from the operation table: `python -m nnapi.report.operations docs/operations.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from nnapi.ops.op import Op, Param, Result, Signature, TypeExpr
+from nnapi.ops.table import OPERATIONS
+from nnapi.ops.types import ANDROID, OperandType
+
+_NO_DRIVERS: Mapping[str, Sequence[str]] = MappingProxyType({})
+_HEAD = """\
+# Operations
+
+Made from the operation table (`src/nnapi/ops`) by `make docs`; do not edit.
+
+Each operation has a code, the feature level that added it, one or more signatures, and the rows of types that may be
+used together. A type of one letter stands for the types of a row. *Level* is the feature level that a type or an input
+needs where that is above the operation's own.
+
+| level | first Android release |
+|---|---|
+"""
+
+
+def operations_page(drivers: Mapping[str, Sequence[str]] = _NO_DRIVERS) -> str:
+    """The page, in Markdown; `drivers` names the devices that take an operation, by operation.
+
+    >>> "## CONV_2D" in operations_page({"CONV_2D": ["litert"]}).splitlines()
+    True
+    """
+    ops = sorted(OPERATIONS.values(), key=lambda op: op.name)
+    lines = [_HEAD + "\n".join(f"| {level} | {release} |" for level, release in ANDROID.items())]
+    lines += ["", *_index(ops)]
+    for op in ops:
+        lines += ["", *_section(op, drivers.get(op.name, ()))]
+    return "\n".join(lines) + "\n"
+
+
+def _index(ops: Sequence[Op]) -> Iterator[str]:
+    yield f"{len(ops)} operations by the level that added them:"
+    yield ""
+    for level in sorted({op.since for op in ops}):
+        names = [f"[{op.name}](#{op.name.lower()})" for op in ops if op.since == level]
+        yield f"- **{level}**: " + ", ".join(names)
+
+
+def _section(op: Op, drivers: Sequence[str]) -> Iterator[str]:
+    yield f"## {op.name}"
+    yield ""
+    yield f"Code {op.code}, since level {op.since} ({ANDROID[op.since]}). `{op.formula}`"
+    for signature in op.signatures:
+        yield ""
+        yield from _inputs(op, signature)
+    yield ""
+    yield from _table(("output", "type", "scale and zero point"), map(_output, op.outputs))
+    if any(row.bind for row in op.types):
+        yield ""
+        yield from _types(op)
+    if drivers:
+        yield ""
+        yield f"Taken by {', '.join(drivers)}."
+
+
+def _inputs(op: Op, signature: Signature) -> Iterator[str]:
+    if signature.name:
+        yield f"With {signature.name}:"
+        yield ""
+    rows = [(p.name, _type(p.type), _rank(p), _notes(op, p)) for p in signature.inputs]
+    yield from _table(("input", "type", "rank", "notes"), rows)
+
+
+def _rank(param: Param) -> str:
+    if param.rank is None:
+        return ""
+    return str(param.rank) if isinstance(param.rank, int) else f"{param.rank[0]} to {param.rank[1]}"
+
+
+def _notes(op: Op, param: Param) -> str:
+    notes = {
+        f"level {param.since}": param.since > op.since,
+        f"default {param.default}": param.default is not None,
+        "may be omitted": param.omissible,
+        "any number": param.variadic,
+        "constant": param.constant,
+    }
+    return ", ".join(note for note, holds in notes.items() if holds)
+
+
+def _output(result: Result) -> tuple[str, str, str]:
+    if isinstance(result.quant, str):
+        quant = f"as {result.quant}"
+    else:
+        quant = "; ".join(f"{t.name}: {scale:g}, {zero}" for t, (scale, zero) in (result.quant or {}).items())
+    return result.name + (", ..." if result.variadic else ""), _type(result.type), quant
+
+
+def _types(op: Op) -> Iterator[str]:
+    """The rows of types: a table, or one line where they bind one letter."""
+    letters = list(op.types[0].bind)
+    rows = [([row.bind[letter].name for letter in letters], max(row.since, op.since)) for row in op.types]
+    if len(letters) > 1:
+        yield from _table((*letters, "level"), [(*types, str(level)) for types, level in rows])
+    else:
+        yield f"{letters[0]}: {', '.join(t if n == op.since else f'{t} (level {n})' for (t,), n in rows)}"
+
+
+def _type(expr: TypeExpr) -> str:
+    if isinstance(expr, str):
+        return expr
+    if isinstance(expr, OperandType):
+        return expr.name
+    others = [t for t in OperandType if t not in expr]
+    return " or ".join(t.name for t in expr) if len(others) > 2 else f"any but {' and '.join(t.name for t in others)}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]] | Iterator[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield "|" + "---|" * len(columns)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(operations_page())
