@@ -496,7 +496,7 @@ def test_what_belongs_together_is_given_together(single, operation, inputs, name
     count = 2 if operation.startswith("BIDIRECTIONAL") else 4
     model = single(operation, inputs, operands(count))
     call = model.call(model.operations[0])
-    left_out = {model.operations[0].inputs[call._positions[name].start] for name in names}
+    left_out = {model.operations[0].inputs[at.start] for param, at in call.slots if param.name in names}
     variables = tuple(i for i, o in enumerate(model.operands) if isinstance(o.value, np.ndarray))
     unknown = [replace(o, value=None) if i in variables else o for i, o in enumerate(model.operands)]
     late = replace(model, operands=tuple(unknown), inputs=variables)

@@ -70,11 +70,10 @@ def _regions(call: Call, height: int, width: int, images: int) -> Iterator[Regio
             f"of {strides[0]:g} x {strides[1]:g}"
         )
     for image, (x1, y1, x2, y2) in zip(batches, scaled):
-        check_deadline(call)
         yield Region(int(image), (y1, x1), (y2, x2))
 
 
-def _align_axis(x: Array, start: float, end: float, bins: int, samples: int) -> Array:
+def _align_axis(call: Call, x: Array, start: float, end: float, bins: int, samples: int) -> Array:
     """x [size, ...] -> [bins, ...]: the mean of `samples` points per bin (0: as many as pixels), interpolated."""
     size = len(x)
     step = np.maximum(end - start, np.float32(1)) / np.float32(bins)
@@ -83,6 +82,7 @@ def _align_axis(x: Array, start: float, end: float, bins: int, samples: int) -> 
     begin = step * np.arange(bins, dtype=np.float32) + start + width / 2
     total = np.zeros((bins, *x.shape[1:]), np.float32)
     for n in range(samples):
+        check_deadline(call)
         at = begin + width * np.float32(n)
         low = np.minimum(np.floor(at).astype(np.int64), size - 1)
         inside = (low < size - 1).reshape(-1, *[1] * (x.ndim - 1))
@@ -98,8 +98,8 @@ def _align(call: Call) -> list[Array]:
     result = np.empty((len(call.array("rois")), rows, columns, channels), np.float32)
     for n, region in enumerate(_regions(call, height, width, images)):
         (top, left), (bottom, right) = region.start, region.end
-        resampled = _align_axis(x[region.image], top, bottom, rows, call.scalar("height_samples"))
-        across = _align_axis(resampled.swapaxes(0, 1), left, right, columns, call.scalar("width_samples"))
+        resampled = _align_axis(call, x[region.image], top, bottom, rows, call.scalar("height_samples"))
+        across = _align_axis(call, resampled.swapaxes(0, 1), left, right, columns, call.scalar("width_samples"))
         result[n] = across.swapaxes(0, 1)
     return [in_layout(call, quantize(result, call.output))]
 
@@ -110,7 +110,7 @@ def _align_macs(call: Call) -> int:
     return 4 * samples[0] * samples[1] * (elements(call, call.op.infer(call)[0]) or 0)
 
 
-def _pool_axis(x: Array, start: float, end: float, bins: int, empty: int) -> Array:
+def _pool_axis(call: Call, x: Array, start: float, end: float, bins: int, empty: int) -> Array:
     """x [size, ...] -> [bins, ...]: the largest of each bin, from rounded start to rounded end, both included."""
     size = len(x)
     first, last = (math.floor(float(edge) + 0.5) for edge in (start, end))
@@ -120,6 +120,7 @@ def _pool_axis(x: Array, start: float, end: float, bins: int, empty: int) -> Arr
     stop = np.minimum(np.ceil(step * (edges + 1) + first).astype(np.int64), size)
     result = x[np.minimum(begin, size - 1)]
     for n in range(1, int((stop - begin).max())):
+        check_deadline(call)
         np.maximum(result, x[np.clip(np.minimum(begin + n, stop - 1), 0, size - 1)], out=result)
     result[begin >= stop] = empty
     return result
@@ -132,8 +133,8 @@ def _pool(call: Call) -> list[Array]:
     result = np.empty((len(call.array("rois")), rows, columns, channels), x.dtype)
     for n, region in enumerate(_regions(call, height, width, images)):
         (top, left), (bottom, right) = region.start, region.end
-        pooled = _pool_axis(x[region.image], top, bottom, rows, empty)
-        result[n] = _pool_axis(pooled.swapaxes(0, 1), left, right, columns, empty).swapaxes(0, 1)
+        pooled = _pool_axis(call, x[region.image], top, bottom, rows, empty)
+        result[n] = _pool_axis(call, pooled.swapaxes(0, 1), left, right, columns, empty).swapaxes(0, 1)
     return [in_layout(call, result)]
 
 
