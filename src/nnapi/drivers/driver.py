@@ -19,7 +19,7 @@ from nnapi.ir.verdict import ACCEPT as ACCEPT
 from nnapi.ir.verdict import Accept as Accept
 from nnapi.ir.verdict import Reject as Reject
 from nnapi.ir.verdict import Verdict as Verdict
-from nnapi.ops.types import Array
+from nnapi.ops.types import Array, Operand
 
 
 class DeviceType(enum.IntEnum):
@@ -96,7 +96,11 @@ class Prepared(Protocol):
 
 @runtime_checkable
 class Driver(Protocol):
-    """One device."""
+    """One device.
+
+    An engine with operations of its own also has `extensions`: extension -> the names of its operations; they come to it
+    as `extension/name`.
+    """
 
     name: str
     device_type: DeviceType
@@ -115,4 +119,31 @@ class Driver(Protocol):
 
     def prepare(self, model: Model, options: PrepareOptions) -> Prepared:
         """`model` ready to run; CompileError where the engine fails."""
+        ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """What a prepared model may have besides `run`: it stops by itself when its time is over.
+
+    Others are stopped only before and after a run.
+    """
+
+    def run_until(
+        self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None, deadline: Deadline, loop_timeout: float
+    ) -> list[Array]:
+        """`run`, with `loop_timeout` seconds for every WHILE; MissedDeadline when either time is over."""
+        ...
+
+
+@runtime_checkable
+class Portable(Protocol):
+    """What a driver may have besides: what it prepared can be written down, and read back faster than made anew."""
+
+    def artifact(self, prepared: Prepared) -> bytes | None:
+        """What `prepare` gave, for `restore`; None where it cannot be written down."""
+        ...
+
+    def restore(self, artifact: bytes, inputs: Sequence[Operand], options: PrepareOptions) -> Prepared:
+        """The prepared model with these inputs; CompileError where the artifact is none of this engine's."""
         ...

@@ -32,6 +32,7 @@ class PyTorchDriver:
     feature_level = MAX_FEATURE_LEVEL
     version = torch.__version__
     layout = None
+    extensions = {ATEN.rstrip("/"): ("call",)}  # noqa: RUF012
 
     def supported(self, model: Model) -> list[Verdict]:
         return [_verdict(model, operation) for operation in model.operations]

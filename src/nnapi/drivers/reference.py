@@ -161,7 +161,13 @@ class PreparedReference:
     loop_timeout: float = LOOP_TIMEOUT
 
     def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
-        results = execute(self.model, inputs, loop_timeout=self.loop_timeout)
+        return self.run_until(inputs, outputs, NO_DEADLINE, self.loop_timeout)
+
+    def run_until(
+        self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None, deadline: Deadline, loop_timeout: float
+    ) -> list[Array]:
+        """`run` that stops when its time is over."""
+        results = run_model(self.model, inputs, Context(deadline, loop_timeout))
         if outputs is None:
             return results
         for given, array in zip(outputs, results, strict=True):

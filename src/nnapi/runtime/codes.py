@@ -109,6 +109,14 @@ class ResultError(NnapiError):
         return f"{self.code.name}: {super().__str__()}"
 
 
+class OutputInsufficientSize(ResultError):
+    """OUTPUT_INSUFFICIENT_SIZE; `dimensions` are those that the output has."""
+
+    def __init__(self, message: str, dimensions: tuple[int, ...]) -> None:
+        super().__init__(ResultCode.OUTPUT_INSUFFICIENT_SIZE, message)
+        self.dimensions = dimensions
+
+
 CODES: Final[Mapping[type[BaseException], ResultCode]] = {
     errors.ModelError: ResultCode.BAD_DATA,
     errors.UsageError: ResultCode.BAD_DATA,

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import threading
+from typing import TYPE_CHECKING, Final
 
+from nnapi.drivers import registry
 from nnapi.drivers.driver import DeviceType, Driver
-from nnapi.runtime.codes import FeatureLevelCode
+from nnapi.errors import DeviceUnavailable
+from nnapi.ir.model import COMPOSITE
+from nnapi.ir.model import Model as IrModel
+from nnapi.ir.subgraph import extract
+from nnapi.ops.types import MAX_FEATURE_LEVEL
+from nnapi.partitioning.verdict import judge
+from nnapi.runtime import log
+from nnapi.runtime.build import legalize
+from nnapi.runtime.codes import FeatureLevelCode, bad_state
+from nnapi.runtime.extensions import extensions_of
 
 if TYPE_CHECKING:
     from nnapi.runtime.model import Model
+
+VARIABLE: Final = "NNAPI_DEVICES"
+"""Names of devices, separated by commas: the only ones there are, in this order."""
+
+_devices: dict[str, Device] = {}
+_lock = threading.Lock()
 
 
 class Device:
@@ -21,23 +39,63 @@ class Device:
         self.type: DeviceType = driver.device_type
         self.feature_level: int = FeatureLevelCode.of(driver.feature_level)
 
+    def __repr__(self) -> str:
+        return f"Device({self.name!r})"
+
     def wait(self) -> None:
-        """Wait until the device is alive."""
+        """Wait until the device is alive; devices of this process always are."""
 
     def supported(self, model: Model) -> list[bool]:
-        """Whether the device takes each operation of a finished model, in the order they were added."""
-        raise NotImplementedError
+        """Whether the device takes each operation of a finished model, in the order they were added.
+
+        BAD_STATE where the model is not finished.
+        """
+        if not model.is_finished:
+            bad_state("the model is not finished")
+        taken = [False] * len(model.order)
+        for place, accepts in zip(model.order, supported_operations(self.driver, model.ir)):
+            taken[place] = accepts
+        return taken
 
     def get_extension_support(self, name: str) -> bool:
         """Whether the device takes operations of the extension."""
-        raise NotImplementedError
+        if name == COMPOSITE.rstrip("/"):  # every device takes their decompositions
+            return True
+        return name in extensions_of(self.driver)
+
+
+def supported_operations(driver: Driver, model: IrModel) -> list[bool]:
+    """What `driver` takes of `model`: as it is, or in the layout that it prefers."""
+    verdicts = judge(driver, model)
+    return [verdicts.accepts(n) or _takes_legalized(driver, model, n) for n in range(len(model.operations))]
+
+
+def _takes_legalized(driver: Driver, model: IrModel, operation: int) -> bool:
+    if driver.layout is None:
+        return False
+    part = legalize(extract(model, (operation,)).model, driver)
+    verdicts = judge(driver, part)
+    return all(verdicts.accepts(n) for n in range(len(part.operations)))
 
 
 def devices() -> list[Device]:
     """Every device, or those that NNAPI_DEVICES names, in its order; the same objects each time."""
-    raise NotImplementedError
+    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+    drivers = _named(names) if names else registry.available()
+    with _lock:
+        return [_devices.setdefault(d.name, Device(d)) for d in drivers]
+
+
+def _named(names: list[str]) -> list[Driver]:
+    found: dict[str, Driver] = {}
+    for name in names:
+        try:
+            found.setdefault(name, registry.get(name))
+        except DeviceUnavailable as error:
+            log.info(f"{VARIABLE}: {error}")
+    return list(found.values())
 
 
 def get_runtime_feature_level() -> int:
     """The feature level of this runtime."""
-    return FeatureLevelCode.LEVEL_8
+    return FeatureLevelCode.of(MAX_FEATURE_LEVEL)
