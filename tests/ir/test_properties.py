@@ -39,7 +39,7 @@ def test_every_operation_is_generated(name: str) -> None:
     assert [o.type for o in model.operations] == [name]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(seed=SEEDS, length=st.integers(1, 8))
 def test_a_generated_model_gives_what_its_operations_gave_one_by_one(seed: int, length: int) -> None:
     case = generate(seed, length=length)
@@ -48,7 +48,7 @@ def test_a_generated_model_gives_what_its_operations_gave_one_by_one(seed: int, 
         assert same_bytes(actual, expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=SEEDS, length=st.integers(1, 8))
 def test_text_and_file_keep_a_model(tmp_path_factory: pytest.TempPathFactory, seed: int, length: int) -> None:
     case = generate(seed, length=length)
@@ -60,7 +60,7 @@ def test_text_and_file_keep_a_model(tmp_path_factory: pytest.TempPathFactory, se
         assert all(map(same_bytes, execute(again, case.inputs), case.outputs))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(seed=SEEDS, length=st.integers(1, 4), mutation=SEEDS, changes=st.integers(1, 3))
 def test_a_broken_model_is_refused_or_runs(seed: int, length: int, mutation: int, changes: int) -> None:
     case = generate(seed, length=length)
