@@ -484,6 +484,11 @@ LEFT_OUT = {
         "BIDIRECTIONAL_SEQUENCE_LSTM", bidirectional_lstm_inputs(Form(), aux=True), ["aux_input"],
         "auxiliary weights are given without aux_input",
     ),
+    "auxiliary weights of no gate": (
+        "BIDIRECTIONAL_SEQUENCE_LSTM", bidirectional_lstm_inputs(Form(), aux=True),
+        [f"{p}{n}" for p in BOTH for n in ("input_to_input_weights", "recurrent_to_input_weights", "input_gate_bias")],
+        "fw_aux_input_to_input_weights is given, must be omitted without an input gate",
+    ),
     "half the auxiliary weights": (
         "BIDIRECTIONAL_SEQUENCE_LSTM", bidirectional_lstm_inputs(Form(), aux=True), ["bw_aux_input_to_cell_weights"],
         "fw_aux_input_to_input_weights is given and bw_aux_input_to_cell_weights is omitted",

@@ -67,6 +67,10 @@ class Kind:
 def _check_lstm(call: Call, sizes: Sizes, prefix: str, source: str) -> None:
     check_cell(call, sizes, prefix, source)
     check_scalars(call)
+    own = f"{prefix}aux_input_to_input_weights"
+    call.require(
+        not (coupled(call, prefix) and given(call, own)), f"{own} is given, must be omitted without an input gate"
+    )
 
 
 def _lstm_macs(call: Call, sizes: Sizes, prefix: str, source: str, steps: int) -> int:
