@@ -9,6 +9,10 @@ import pytest
 VECTORS = Path(__file__).parent.parent.parent / "shared" / "vectors"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew; look at the difference")
+
+
 @pytest.fixture(scope="session")
 def vectors() -> Path:
     """The folder of conformance cases; the test is skipped where it is not."""
