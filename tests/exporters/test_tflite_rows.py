@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from nnapi.drivers.reference import execute
 from nnapi.exporters.tflite import check_tflite, export_tflite
@@ -18,7 +19,7 @@ from nnapi.ir.model import COMPOSITE, Model
 from nnapi.ir.verdict import Accept, Reject
 from nnapi.ops.table import OPERATIONS
 from nnapi.ops.types import B8, F32, FLOAT32, I32, Q8, Q8S, Operand, OperandType
-from tflite_cases import BOTH, CASES, SCALE, ZERO, assert_close, interpret, one
+from tflite_cases import BOTH, CASES, CONV, SCALE, ZERO, assert_close, interpret, one, variable, window
 
 
 @pytest.mark.parametrize(
@@ -159,3 +160,50 @@ def test_composites_go_whole_or_as_their_bodies(name: str) -> None:
     assert isinstance(check_tflite(model)[0], Accept if native else Reject)
     inputs = [np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32) * 3]
     assert_close(model, interpret(export_tflite(model), inputs), execute(model, inputs))
+
+
+def operators(content: bytes) -> list[str]:
+    """The builtin operators of a file's first subgraph, in order."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    return [names[model.operatorCodes[o.opcodeIndex].builtinCode] for o in model.subgraphs[0].operators]
+
+
+@pytest.mark.parametrize(("activation", "pad"), [(0, "PADV2"), (1, "PAD"), (2, "PADV2"), (3, "PAD")])
+@pytest.mark.parametrize("type", BOTH, ids=lambda t: t.name)
+def test_a_pool_pads_with_what_cannot_win(type: OperandType, activation: int, pad: str) -> None:
+    b = Builder()
+    x = b.input("x", type, (1, 8, 8, 3), SCALE[type], ZERO[type])
+    like = Operand(type, (), SCALE[type], ZERO[type])
+    y = b.add("ADD", {"input0": x, "input1": x, "activation": activation}, like)
+    b.output(
+        b.add("MAX_POOL_2D", {"input": y, **window("none", [1, 1, 1, 1], (2, 2), filter_width=3, filter_height=3)})
+    )
+    model = b.finish()
+    content = export_tflite(model)
+    assert operators(content) == ["ADD", pad, "MAX_POOL_2D"]
+    values = np.random.default_rng(0).standard_normal((1, 8, 8, 3)) - 3
+    inputs = [(values if type == F32 else values * 20).astype(type.dtype)]
+    assert_close(model, interpret(content, inputs), execute(model, inputs))
+
+
+@pytest.mark.parametrize(
+    ("operation", "given", "expected"),
+    [
+        ("SOFTMAX", {"input": variable(3, 5), "beta": 0.5}, ["MUL", "SOFTMAX"]),
+        ("STRIDED_SLICE", {"input": variable(3, 5), "begin": [0, -3], "end": [9, 4], "strides": [1, 1], "begin_mask": 1,
+                           "end_mask": 0, "shrink_axis_mask": 0}, ["SLICE"]),
+        ("STRIDED_SLICE", {"input": variable(3, 5), "begin": [1, 1], "end": [2, 4], "strides": [1, 1], "begin_mask": 0,
+                           "end_mask": 2, "shrink_axis_mask": 1}, ["SLICE", "RESHAPE"]),
+        ("CONV_2D", CONV | window("none", [1, 1, 1, 1]), ["CONV_2D"]),
+        ("CONV_2D", CONV | window("none", [1, 1, 1, 1], (2, 2)), ["PAD", "CONV_2D"]),
+        ("TRANSPOSE_CONV_2D", CONV | window("none", [1, 0, 1, 0], (2, 2), layout=False), ["TRANSPOSE_CONV", "SLICE"]),
+        ("TRANSPOSE_CONV_2D", CONV | window("none", [1, 1, 1, 1], (2, 2), layout=False), ["TRANSPOSE_CONV"]),
+        ("TRANSPOSE_CONV_2D", CONV | window("none", [0, 0, 0, 0], (2, 2), layout=False), ["TRANSPOSE_CONV"]),
+    ],
+)  # fmt: skip
+def test_lowered_to(operation: str, given: dict[str, Any], expected: list[str]) -> None:
+    model, inputs = one(operation, given, F32)
+    content = export_tflite(model)
+    assert operators(content) == expected
+    assert_close(model, interpret(content, inputs), execute(model, inputs))

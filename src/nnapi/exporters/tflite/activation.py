@@ -76,32 +76,42 @@ def _alpha_within_input(node: Node) -> str | None:
 
 
 def _softmax(node: Node) -> None:
-    options = schema.SoftmaxOptionsT(beta=node.scalar("beta"))
-    along_last_axis(node, lambda x, y: node.emit("SOFTMAX", [x], [y], options))
+    """XNNPACK's has a beta of 1."""
+    x, beta = node["input"], node.scalar("beta")
+    if x.type == F32 and beta != 1.0:
+        options, source = schema.SoftmaxOptionsT(beta=1.0), _scaled(node, beta)
+    else:
+        options, source = schema.SoftmaxOptionsT(beta=beta), node.tensor("input")
+    along_last_axis(node, source, lambda x, y: node.emit("SOFTMAX", [x], [y], options))
 
 
 def _log_softmax(node: Node) -> None:
-    def emit(x: int, y: int, shape: tuple[int, ...]) -> None:
-        beta = node.scalar("beta")
-        if beta != 1.0:
-            scaled = node.temporary(node["input"], shape)
-            factor = node.constant(np.full((1,), beta), node["input"])
-            node.emit("MUL", [x, factor], [scaled], schema.MulOptionsT())
-            x = scaled
-        node.emit("LOG_SOFTMAX", [x], [y], schema.LogSoftmaxOptionsT())
+    """TFLite's has a beta of 1."""
+    beta, options = node.scalar("beta"), schema.LogSoftmaxOptionsT()
+    source = node.tensor("input") if beta == 1.0 else _scaled(node, beta)
+    along_last_axis(node, source, lambda x, y: node.emit("LOG_SOFTMAX", [x], [y], options))
 
-    shape = node["input"].dimensions
-    along_last_axis(node, lambda x, y: emit(x, y, shape))
+
+def _scaled(node: Node, factor: float) -> int:
+    """The input of floats times a number."""
+    x = node["input"]
+    result = node.temporary(x, x.dimensions)
+    node.emit("MUL", [node.tensor("input"), node.constant([factor], x)], [result], schema.MulOptionsT())
+    return result
 
 
 def _l2_normalization(node: Node) -> None:
-    along_last_axis(node, lambda x, y: node.emit("L2_NORMALIZATION", [x], [y], schema.L2NormOptionsT()))
+    along_last_axis(
+        node, node.tensor("input"), lambda x, y: node.emit("L2_NORMALIZATION", [x], [y], schema.L2NormOptionsT())
+    )
 
 
 def _local_response_normalization(node: Node) -> None:
     radius, bias, alpha, beta = (node.scalar(name) for name in ("radius", "bias", "alpha", "beta"))
     options = schema.LocalResponseNormalizationOptionsT(radius=radius, bias=bias, alpha=alpha, beta=beta)
-    along_last_axis(node, lambda x, y: node.emit("LOCAL_RESPONSE_NORMALIZATION", [x], [y], options))
+    along_last_axis(
+        node, node.tensor("input"), lambda x, y: node.emit("LOCAL_RESPONSE_NORMALIZATION", [x], [y], options)
+    )
 
 
 def _rank_4(node: Node) -> str | None:

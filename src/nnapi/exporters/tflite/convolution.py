@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nnapi.exporters.tflite.lowering import Node, Row
-from nnapi.ops.numeric import NONE
+from nnapi.ops.numeric import NONE, RELU, RELU6
 from nnapi.ops.types import F32, I32, Q8, Q8PC, Q8S, Array, Operand
 from nnapi.ops.window import SAME
 
@@ -206,10 +206,23 @@ def _pool_options(node: Node, padding: int) -> Any:
 
 
 def _max_pool(node: Node) -> None:
+    """What is padded must not win; where nothing is below zero, zeros do not, and XNNPACK pads with zeros only."""
     dtype = node["input"].type.dtype
     lowest: float = np.finfo(dtype).min if dtype.kind == "f" else np.iinfo(dtype).min
-    x, padding = _padded(node, _pool_filter(node), lowest)
+    x, padding = _padded(node, _pool_filter(node), None if _is_rectified(node) else lowest)
     node.emit("MAX_POOL_2D", [x], options=_pool_options(node, padding))
+
+
+def _is_rectified(node: Node) -> bool:
+    """Whether the operation that writes the input ends with RELU or RELU6."""
+    model = node.lowering.model
+    n = model.producers.get(node.indexes("input")[0])
+    if n is None or model.operations[n].is_extension:
+        return False
+    call = model.call(model.operations[n])
+    if call.op.name in ("RELU", "RELU6"):
+        return True
+    return any(p.name == "activation" and call.scalar("activation") in (RELU, RELU6) for p, _ in call.slots)
 
 
 def _average_pool(node: Node) -> None:

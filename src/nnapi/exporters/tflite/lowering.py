@@ -312,18 +312,21 @@ def through_float(node: Node, emit: Callable[[list[int], list[int]], None]) -> N
             node.emit("QUANTIZE", [result], [node.result(n)], schema.QuantizeOptionsT())
 
 
-def along_last_axis(node: Node, emit: Callable[[int, int], None]) -> None:
-    """An operator that works along the last dimension, for an operation along `axis`: transposed there and back."""
+def along_last_axis(node: Node, source: int, emit: Callable[[int, int], None]) -> None:
+    """An operator that works along the last dimension, for an operation along `axis`: transposed there and back.
+
+    `source` is the tensor it works on, shaped as the operation's input.
+    """
     shape = node["input"].dimensions
     last = len(shape) - 1
     axis = node.scalar("axis") % len(shape)
     if axis == last:
-        emit(node.tensor("input"), node.result())
+        emit(source, node.result())
         return
     order = list(range(len(shape)))
     order[axis], order[last] = last, axis
     swap = node.ints(order)
     moved = [node.temporary(o, [shape[i] for i in order]) for o in (node["input"], node.output)]
-    node.emit("TRANSPOSE", [node.tensor("input"), swap], moved[:1], schema.TransposeOptionsT())
+    node.emit("TRANSPOSE", [source, swap], moved[:1], schema.TransposeOptionsT())
     emit(moved[0], moved[1])
     node.emit("TRANSPOSE", [moved[1], swap], options=schema.TransposeOptionsT())

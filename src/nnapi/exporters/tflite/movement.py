@@ -54,12 +54,36 @@ def _transpose(node: Node) -> None:
     node.emit("TRANSPOSE", [node.tensor("input"), perm], options=schema.TransposeOptionsT())
 
 
+def _slice(node: Node) -> None:
+    """With the size that comes out where it is known: XNNPACK knows no -1."""
+    size = node.output.dimensions
+    size_tensor = node.tensor("size") if 0 in size else node.ints(size)
+    inputs = [node.tensor("input"), node.tensor("begin"), size_tensor]
+    node.emit("SLICE", inputs, options=schema.SliceOptionsT())
+
+
 def _strided_slice(node: Node) -> None:
-    begin, end, shrink = (node.scalar(name) for name in ("begin_mask", "end_mask", "shrink_axis_mask"))
-    every = (1 << len(node["input"].dimensions)) - 1
-    if shrink & every == every:
-        shrink &= ~1  # NNAPI's smallest rank is 1
-    options = schema.StridedSliceOptionsT(beginMask=begin, endMask=end, shrinkAxisMask=shrink)
+    """What takes every element of a range is a SLICE, which XNNPACK has, and perhaps a RESHAPE."""
+    shape, strides = node["input"].dimensions, node["strides"].value
+    masks = [node.scalar(name) for name in ("begin_mask", "end_mask", "shrink_axis_mask")]
+    bounds = [node[name].value for name in ("begin", "end")]
+    known = all(isinstance(v, np.ndarray) for v in (*bounds, strides)) and 0 not in (*shape, *node.output.dimensions)
+    if known and np.all(strides == 1):
+        ranges = [
+            range(d)[None if masks[0] >> i & 1 else int(begin) : None if masks[1] >> i & 1 else int(end)]
+            for i, (d, begin, end) in enumerate(zip(shape, *bounds))
+        ]
+        size = [len(r) for r in ranges]
+        whole = tuple(size) == node.output.dimensions
+        part = node.result() if whole else node.temporary(node.output, size)
+        inputs = [node.tensor("input"), node.ints([r.start for r in ranges]), node.ints(size)]
+        node.emit("SLICE", inputs, [part], schema.SliceOptionsT())
+        if not whole:
+            _reshape_to_output(node, part)
+        return
+    if masks[2] & (1 << len(shape)) - 1 == (1 << len(shape)) - 1:
+        masks[2] &= ~1  # NNAPI's smallest rank is 1
+    options = schema.StridedSliceOptionsT(beginMask=masks[0], endMask=masks[1], shrinkAxisMask=masks[2])
     node.emit("STRIDED_SLICE", [node.tensor(n) for n in ("input", "begin", "end", "strides")], options=options)
 
 
@@ -149,9 +173,7 @@ ROWS = {
     "EXPAND_DIMS": Row(_with_other_dimensions, ANY),
     "TRANSPOSE": Row(_transpose, ANY, shaped_by=("perm",)),
     "REVERSE": Row(_moved("REVERSE_V2", "input", "axis", options=schema.ReverseV2OptionsT), ANY),
-    "SLICE": Row(
-        _moved("SLICE", "input", "begin", "size", options=schema.SliceOptionsT), ANY, shaped_by=("begin", "size")
-    ),
+    "SLICE": Row(_slice, ANY, shaped_by=("begin", "size")),
     "STRIDED_SLICE": Row(_strided_slice, ANY, shaped_by=("begin", "end", "strides")),
     "TILE": Row(_moved("TILE", "input", "multiples", options=schema.TileOptionsT), ANY, shaped_by=("multiples",)),
     "FILL": Row(_moved("FILL", "dims", "value", options=schema.FillOptionsT), {I32}, shaped_by=("dims",)),
