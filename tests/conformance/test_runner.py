@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 
 from nnapi.conformance import Case, read_cases, run_case, run_file, run_folder, summarize
+from nnapi.conformance.runner import LOOP_TIMEOUT
 from nnapi.drivers.driver import ACCEPT, PrepareOptions, Reject, Verdict
 from nnapi.drivers.reference import ReferenceDriver
 from nnapi.errors import CompileError, ExecutionError, MissedDeadline
+from nnapi.ir.builder import Builder
 from nnapi.ir.model import Model
-from nnapi.ops.types import Array
+from nnapi.ops.types import F32, Array, Operand
 
 RIGHT = np.uint8([130, 133])
 
@@ -95,6 +98,21 @@ def test_a_loop_without_end_gets_little_time(case: Case) -> None:
     assert driver.options.loop_timeout < 1
     run_case(case, driver)
     assert driver.options == PrepareOptions()
+
+
+def test_the_reference_ends_a_loop_without_end(case: Case) -> None:
+    bodies = {}
+    for name, operation, inputs in (("condition", "EQUAL", ("input0", "input1")), ("body", "ABS", ("input",))):
+        b = Builder(name)
+        x = b.input("x", F32, (1,))
+        b.output(b.add(operation, dict.fromkeys(inputs, x)))
+        bodies[f"{name}_model"] = b.finish()
+    b = Builder("loop")
+    b.output(*b.add_many("WHILE", bodies | {"inputs": [b.input("x", F32, (1,))]}, [Operand(F32, (1,))]))
+    endless = replace(case, model=b.finish(), inputs=(np.float32([1]),), level=4, **LOOPS)
+    started = time.monotonic()
+    assert run_case(endless, ReferenceDriver()).status == "passed"
+    assert LOOP_TIMEOUT <= time.monotonic() - started < 20 * LOOP_TIMEOUT
 
 
 def test_coupled_cases_run_twice_and_operations_are_chosen(
