@@ -278,10 +278,11 @@ def _type_of(param: Param, row: Types) -> OperandType:
 
 
 def _signature_for(op: Op, given: Mapping[str, Any], name: str) -> Signature:
-    """The overload that has every name given and is given every name it requires."""
+    """The overload that has every name given and is given every name it requires; the rest may be left out."""
     for signature in op.signatures:
         names = {p.name for p in signature.inputs}
-        if given.keys() <= names and all(not p.required or p.name in given for p in signature.inputs):
+        needed = {p.name for p in signature.inputs if p.required and not p.omissible}
+        if needed <= given.keys() <= names:
             return signature
     known = " or ".join("(" + ", ".join(p.name for p in s.inputs) + ")" for s in op.signatures)
     raise ModelError(f"given {', '.join(given)}, takes {known}", operation=f"{op.name} {name!r}" if name else op.name)

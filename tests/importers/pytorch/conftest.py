@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from nnapi.drivers.reference import execute
 from nnapi.importers.pytorch.tensor import TYPES
@@ -65,7 +66,7 @@ def agree(subject: Any, inputs: Sequence[Any], tolerance: float) -> Model:
     actual = execute(model, [as_operand(t) for t in tensors])
     with torch.no_grad():
         expected = module(*(t.clone() for t in tensors))
-    expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+    expected = pytree.tree_leaves(expected)
     assert len(actual) == len(expected)
     for got, want in zip(actual, expected):
         right = as_operand(want)

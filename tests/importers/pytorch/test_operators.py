@@ -479,6 +479,19 @@ ATTENTION: list[Case] = [
     ("transformer decoder layer", nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), [(2, 5, 8), (2, 4, 8)], SUMS),
 ]  # fmt: skip
 
+WORDS = (2, 5, 4)
+RECURRENT: list[Case] = [
+    ("lstm", nn.LSTM(4, 3), [WORDS], SUMS),
+    ("lstm, batch first, its outputs only", lambda x, l=nn.LSTM(4, 3, batch_first=True): l(x)[0], [WORDS], SUMS),
+    ("lstm without bias", nn.LSTM(4, 3, bias=False), [WORDS], SUMS),
+    ("lstm with projection", nn.LSTM(4, 6, proj_size=3), [WORDS], SUMS),
+    ("lstm, two layers, both ways", nn.LSTM(4, 3, num_layers=2, bidirectional=True), [WORDS], SUMS),
+    ("lstm of one sequence", nn.LSTM(4, 3), [WORDS[1:]], SUMS),
+    ("lstm that starts somewhere", lambda x, h, c, l=nn.LSTM(4, 3): l(x, (h, c)), [WORDS, (1, 5, 3), (1, 5, 3)], SUMS),
+    ("rnn", nn.RNN(4, 3), [WORDS], SUMS),
+    ("rnn with relu, both ways", nn.RNN(4, 3, nonlinearity="relu", bidirectional=True, batch_first=True), [WORDS], SUMS),
+]  # fmt: skip
+
 FACTORIES: list[Case] = [
     ("zeros_like", lambda x: x + torch.zeros_like(x), [(2, 3)], EXACT),
     ("full_like", lambda x: x * torch.full_like(x, 3.0), [(2, 3)], EXACT),
@@ -490,10 +503,11 @@ FACTORIES: list[Case] = [
 ]  # fmt: skip
 
 TABLES = [CONVOLUTION, LINEAR, ACTIVATION, ARITHMETIC, SHAPE, SLICING, INDEXING, POOLING, RESIZE, REDUCTION,
-          NORMALIZATION, ATTENTION, FACTORIES]  # fmt: skip
+          NORMALIZATION, ATTENTION, RECURRENT, FACTORIES]  # fmt: skip
 CASES = [case for table in TABLES for case in table]
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # PyTorch, of its own speed
 @pytest.mark.parametrize(("subject", "inputs", "tolerance"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_operator(subject: Callable[..., Any], inputs: list[Any], tolerance: float) -> None:
     assert extensions(agree(subject, inputs, tolerance)) == []

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import io
 import json
-import logging
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from typing import Any, Final
 import torch
 
 from nnapi.errors import ModelError
+from nnapi.importers.pytorch.quiet import quiet
 
 HINT: Final = "save it again with torch.export.save, or load it yourself and pass the ExportedProgram"
 _CODE: Final = ("data/aotinductor/", "data/executorch/")
@@ -40,14 +39,8 @@ def load(path: Path) -> torch.export.ExportedProgram:
         if damaged is not None:
             raise ModelError(f"{path} is damaged: {damaged} fails its checksum")
         _check(path, archive)
-    with _reading(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        disabled = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            return torch.export.load(path if path.suffix == ".pt2" else io.BytesIO(path.read_bytes()))
-        finally:
-            logging.disable(disabled)
+    with _reading(path), quiet():
+        return torch.export.load(path if path.suffix == ".pt2" else io.BytesIO(path.read_bytes()))
 
 
 @contextmanager

@@ -50,6 +50,8 @@ class Emitter:
         """Of the operations being written."""
         self.result: tuple[tuple[Dims, OperandType], ...] = ()
         """Shape and type of each tensor that PyTorch says the node gives."""
+        self.wanted: frozenset[int] = frozenset()
+        """Which of the node's results are read, where it gives several."""
         self._views: dict[tuple[int, Dims], Ref] = {}
         self._constants: dict[tuple[Any, ...], tuple[torch.Tensor, Ref]] = {}
         self._numbers: dict[tuple[str, torch.dtype], Tensor] = {}
@@ -135,6 +137,10 @@ class Emitter:
     def indexes(self, values: torch.Tensor) -> Tensor:
         """A constant of integers."""
         return tensor_of(values.to(torch.int32))
+
+    def as_operand(self, x: Tensor) -> Tensor:
+        """x held by an operand, also where it is constant."""
+        return Tensor(x.shape, x.type, self.ref(x))
 
     def unwrap(self, x: Ref) -> Tensor:
         """An operand as a tensor of the same shape."""

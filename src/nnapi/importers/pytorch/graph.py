@@ -6,6 +6,7 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from nnapi.importers.pytorch import (
     linear,
     normalization,
     pooling,
+    recurrent,
     reduction,
     resize,
     shape,
@@ -58,6 +60,7 @@ FAMILIES = (
     linear,
     normalization,
     pooling,
+    recurrent,
     reduction,
     resize,
     shape,
@@ -148,7 +151,8 @@ def _user_input(argument: Any, placeholders: Mapping[str, fx.Node], builder: Bui
 def _output_names(program: torch.export.ExportedProgram) -> list[str]:
     """One name per output: the path of dictionary keys and attributes that leads to it, else the node's name."""
     specs = [s for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
-    names = [getattr(s.arg, "name", None) or f"output{i}" for i, s in enumerate(specs)]
+    picked = {n.name: f"{n.args[0]}_{n.args[1]}" for n in program.graph.nodes if n.target is operator.getitem}
+    names = [picked.get(s.arg.name, s.arg.name) or f"output_{i}" for i, s in enumerate(specs)]
     spec = program.call_spec.out_spec
     if spec is not None and spec.num_leaves == len(names):
         for path, i in pytree.tree_flatten_with_path(pytree.tree_unflatten(range(len(names)), spec))[0]:
@@ -219,12 +223,12 @@ class Conversion:
             return tensor_of(found) if isinstance(found, torch.Tensor) else found
         if node.target is operator.getitem:
             return self.values[node.args[0]][node.args[1]]
-        if isinstance(node.target, HigherOrderOperator):
-            return self._higher_order(node)
         value = node.meta.get("val")
-        if not isinstance(node.target, OpOverload) or not isinstance(value, (torch.Tensor, tuple, list)):
-            return value if isinstance(value, (int, float, bool)) else UNKNOWN
         try:
+            if isinstance(node.target, HigherOrderOperator):
+                return self._higher_order(node)
+            if not isinstance(node.target, OpOverload) or not isinstance(value, (torch.Tensor, tuple, list)):
+                return value if isinstance(value, (int, float, bool)) else UNKNOWN
             return self._operator(node, node.target, value)
         except ModelError as error:
             raise type(error)(
@@ -244,11 +248,13 @@ class Conversion:
             return _evaluated(target, args, kwargs)
         results = value if isinstance(value, (tuple, list)) else (value,)
         self.emitter.result = tuple((dims_of(v), _type_of(v)) for v in results if isinstance(v, torch.Tensor))
+        picked = (u.args[1] for u in node.users if u.target is operator.getitem and u in self.needed)
+        self.emitter.wanted = frozenset(i for i in picked if isinstance(i, int))
         function = FUNCTIONS.get(name)
         if function is None:
             return self._extension(node, value)
         if unknown and function not in shape.OF_THE_RESULT:
-            raise ModelError("takes a size that is unknown until run time", hint="export with fixed sizes")
+            raise ModelError("takes a number that is known at run time only", hint="export with fixed sizes")
         try:
             with self.emitter.attempt():
                 written = function(self.emitter, *args, **kwargs)
@@ -262,8 +268,7 @@ class Conversion:
         if isinstance(value, torch.Tensor):
             return self._same(written, value)
         results = list(written)
-        used = [u.args[1] for u in node.users if u.target is operator.getitem and u in self.needed]
-        for i in used:
+        for i in self.emitter.wanted:
             if i >= len(results) or results[i] is None:
                 raise Inexpressible(f"its result {i} is needed, which NNAPI does not give")
         return [r if r is None else self._same(r, v) for r, v in zip(results, value)]
@@ -300,19 +305,44 @@ class Conversion:
         return written[0] if isinstance(value, torch.Tensor) else written
 
     def _higher_order(self, node: fx.Node) -> Any:
-        """A graph called within a graph; the one that only switches a mode becomes part of this one."""
-        name = node.target.name() if callable(getattr(node.target, "name", None)) else str(node.target)
+        """A graph called within a graph: IF, WHILE, or one that only switches a mode and becomes part of this one."""
         args = list(self._values(node.args))
-        graphs = [a for a in args if isinstance(a, fx.GraphModule)]
-        if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast") and len(graphs) == 1:
-            inner = Conversion(self.emitter, graphs[0])
-            return inner.run(graphs[0].graph, args[args.index(graphs[0]) + 1 :])
-        raise UnsupportedOperation(
-            "calls a graph in a way that is not converted",
-            operation=f"{name} {self.emitter.name!r}",
-            location=_location(node),
-            hint="write it without control flow",
-        )
+        match str(getattr(node.target, "__name__", node.target)), args:
+            case "wrap_with_set_grad_enabled", [_, fx.GraphModule() as inner, *inputs]:
+                return Conversion(self.emitter, inner).run(inner.graph, inputs)
+            case "wrap_with_autocast", [_, _, False, _, fx.GraphModule() as inner, *inputs]:
+                return Conversion(self.emitter, inner).run(inner.graph, inputs)
+            case "cond", [Tensor() as condition, fx.GraphModule() as then, fx.GraphModule() as otherwise, operands]:
+                given = {"condition": condition, "then_model": self._body(then, operands)}
+                given["else_model"] = self._body(otherwise, operands)
+                return self._written(node, "IF", given, operands)
+            case "while_loop", [fx.GraphModule() as condition, fx.GraphModule() as body, carried, others]:
+                operands = [*map(self.emitter.as_operand, carried), *others]
+                given = {"condition_model": self._body(condition, operands), "body_model": self._body(body, operands)}
+                return self._written(node, "WHILE", given, operands)
+            case name, _:
+                raise UnsupportedOperation(
+                    "calls a graph in a way that is not converted",
+                    operation=f"{name} {self.emitter.name!r}",
+                    hint="use torch.cond or while_loop, or no control flow",
+                )
+
+    def _body(self, module: fx.GraphModule, operands: Sequence[Tensor]) -> Model:
+        """A called graph as a model; constant operands are constants in it, the others its inputs."""
+        e = Emitter(Builder(self.emitter.name))
+        refs = {i: e.builder.input_operand(self.emitter.ref(t).operand) for i, t in enumerate(operands) if t.ref}
+        given = [replace(t, ref=refs.get(i)) for i, t in enumerate(operands)]
+        outputs = Conversion(e, module).run(module.graph, given)
+        _declare_outputs(e, outputs, [""] * len(outputs), {r.index for r in refs.values()})
+        return e.builder.finish(check=False)  # verified with the model around it
+
+    def _written(self, node: fx.Node, type: str, given: dict[str, Any], operands: Sequence[Tensor]) -> list[Tensor]:
+        """IF or WHILE, with what PyTorch says of its results."""
+        values = pytree.tree_leaves(node.meta["val"])
+        outputs = [Operand(_type_of(v), name=self.emitter.name) for v in values]
+        inputs = [t for t in operands if t.ref]
+        written = self.emitter.add_many(type, outputs, **given, inputs=inputs)
+        return [self._same(w, v) for w, v in zip(written, values)]
 
 
 def _needed(graph: fx.Graph) -> dict[fx.Node, None]:
@@ -343,7 +373,7 @@ def _path(node: fx.Node) -> str:
 def _location(node: fx.Node) -> str:
     """The line of the user's code: the innermost one outside PyTorch."""
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [f for f in frames if "/torch/" not in f[0]] or frames
+    own = [f for f in frames if "/torch/" not in f[0] and not f[0].startswith("<")]
     return ":".join(own[-1]) if own else ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 
 from nnapi.errors import ModelError, UsageError
 from nnapi.importers.pytorch import archive, graph
+from nnapi.importers.pytorch.quiet import quiet
 from nnapi.ir.model import Model
 
 
@@ -41,8 +41,7 @@ def read(source: Any, example_inputs: Any = None, name: str = "") -> Model:
             f"a {type(source).__name__} is no PyTorch model",
             hint="pass a module and example inputs, a torch.export.ExportedProgram or the path of a .pt2 file",
         )
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), quiet():
         return graph.convert(program, name)
 
 
@@ -51,8 +50,7 @@ def export(module: nn.Module, example_inputs: Any) -> torch.export.ExportedProgr
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError("a TorchScript module cannot be exported", hint="pass the nn.Module that it was made of")
     args, kwargs = _arguments(example_inputs)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), quiet():
         try:
             return torch.export.export(module, args, kwargs)
         except Exception as error:  # the capture runs the module's own Python
