@@ -98,8 +98,8 @@ class Prepared(Protocol):
 class Driver(Protocol):
     """One device.
 
-    An engine with operations of its own also has `extensions`: extension -> the names of its operations; they come to it
-    as `extension/name`.
+    An engine with operations of its own also has `extensions`: extension -> the names of its operations, which come to
+    it as `extension/name`.
     """
 
     name: str
@@ -144,6 +144,8 @@ class Portable(Protocol):
         """What `prepare` gave, for `restore`; None where it cannot be written down."""
         ...
 
-    def restore(self, artifact: bytes, inputs: Sequence[Operand], options: PrepareOptions) -> Prepared:
-        """The prepared model with these inputs; CompileError where the artifact is none of this engine's."""
+    def restore(
+        self, artifact: bytes, inputs: Sequence[Operand], outputs: Sequence[Operand], options: PrepareOptions
+    ) -> Prepared:
+        """The prepared model with these inputs and outputs; CompileError where the artifact is not this engine's."""
         ...

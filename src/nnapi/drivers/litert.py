@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from nnapi.drivers.driver import DeviceType, Estimate, PrepareOptions, Verdict
+from nnapi.drivers.driver import DeviceType, Estimate, Prepared, PrepareOptions, Verdict
 from nnapi.drivers.reference import check_input
 from nnapi.drivers.roofline import Roofline
 from nnapi.errors import CompileError, ExecutionError, NnapiError
@@ -56,6 +56,15 @@ class LiteRTDriver:
         """The interpreter offers no 16-bit floats, so `relaxed` runs in float32, which NNAPI allows."""
         return PreparedLiteRT(model, options.num_threads)
 
+    def artifact(self, prepared: Prepared) -> bytes | None:
+        """The .tflite file that was made of a model whose dimensions are all known."""
+        return prepared.content if isinstance(prepared, PreparedLiteRT) else None
+
+    def restore(
+        self, artifact: bytes, inputs: Sequence[Operand], outputs: Sequence[Operand], options: PrepareOptions
+    ) -> RestoredLiteRT:
+        return RestoredLiteRT(_Engine(inputs, outputs, artifact, options.num_threads), inputs)
+
 
 class PreparedLiteRT:
     """A model in an interpreter, one for each choice of unknown dimensions; one execution at a time, others wait."""
@@ -91,17 +100,41 @@ class PreparedLiteRT:
                 content = export_tflite(model)
             except NnapiError as error:
                 raise CompileError(error.message, operation=error.operation, hint=error.hint) from error
-            self._engines[shapes] = _Engine(model, content, self._num_threads)
+            self._engines[shapes] = _Engine(model.input_operands, model.output_operands, content, self._num_threads)
             if len(self._engines) > MAX_SHAPES:
                 self._engines.popitem(last=False)
         self._engines.move_to_end(shapes)
         return self._engines[shapes]
 
+    @property
+    def content(self) -> bytes | None:
+        """The .tflite file, where there is but one."""
+        known = all(operand.elements is not None for operand in self._operands)
+        return self._engine.content if known and self._engine is not None else None
+
+
+class RestoredLiteRT:
+    """A model from the .tflite file that a `PreparedLiteRT` had; one execution at a time, others wait."""
+
+    def __init__(self, engine: _Engine, inputs: Sequence[Operand]) -> None:
+        self._engine = engine
+        self._operands = tuple(inputs)
+        self._lock = threading.Lock()
+
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        if len(inputs) != len(self._operands):
+            raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._operands)}")
+        with self._lock:
+            if not self._engine.fits(inputs):
+                inputs = [_check(operand, array) for operand, array in zip(self._operands, inputs)]
+            return self._engine.run(inputs, outputs)
+
 
 class _Engine:
-    """One interpreter, its shapes fixed."""
+    """One interpreter, its shapes fixed; `content` is its .tflite file."""
 
-    def __init__(self, model: Model, content: bytes, num_threads: int) -> None:
+    def __init__(self, inputs: Sequence[Operand], outputs: Sequence[Operand], content: bytes, num_threads: int) -> None:
+        self.content = content
         try:
             with _quiet():
                 self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
@@ -109,9 +142,9 @@ class _Engine:
         except (ValueError, RuntimeError) as error:
             raise CompileError(f"LiteRT: {_first_line(error)}", hint="save its .tflite file and report it") from error
         self._inputs = [int(d["index"]) for d in self._interpreter.get_input_details()]
-        self._expected = [(operand.dimensions, operand.type.dtype) for operand in model.input_operands]
+        self._expected = [(operand.dimensions, operand.type.dtype) for operand in inputs]
         self._outputs = [int(d["index"]) for d in self._interpreter.get_output_details()]
-        self._results = model.output_operands
+        self._results = tuple(outputs)
         self._views = [self._interpreter.tensor(index) for index in self._outputs]
 
     def fits(self, inputs: Sequence[Any]) -> bool:

@@ -38,7 +38,8 @@ def _write_step(step: Step, driver: Driver, path: Path) -> dict[str, Any]:
         "inputs": step.inputs,
         "outputs": step.outputs,
         "operations": step.operations,
-        "operands": [_to_json(operand) for operand in model.input_operands],
+        "input_operands": [_to_json(operand) for operand in model.input_operands],
+        "output_operands": [_to_json(operand) for operand in model.output_operands],
     }
     artifact = driver.artifact(step.prepared) if isinstance(driver, Portable) else None
     if artifact is None:
@@ -81,7 +82,7 @@ def _read_step(
     operations = tuple(step["operations"])
     return Step(
         driver.name,
-        _prepared(entry, n, driver, [_from_json(o) for o in step["operands"]], options),
+        _prepared(entry, n, step, driver, options),
         step["inputs"],
         step["outputs"],
         operations,
@@ -90,11 +91,12 @@ def _read_step(
     )
 
 
-def _prepared(entry: Entry, n: int, driver: Driver, inputs: list[Operand], options: PrepareOptions) -> Prepared:
+def _prepared(entry: Entry, n: int, step: Mapping[str, Any], driver: Driver, options: PrepareOptions) -> Prepared:
     artifact = entry.files.get(f"{n}.artifact")
-    if artifact is not None and isinstance(driver, Portable):
-        return driver.restore(artifact, inputs, options)
-    return driver.prepare(file.load(entry.directory / f"{n}.nnapi"), options)
+    if artifact is None or not isinstance(driver, Portable):
+        return driver.prepare(file.load(entry.directory / f"{n}.nnapi"), options)
+    inputs, outputs = ([_from_json(o) for o in step[field]] for field in ("input_operands", "output_operands"))
+    return driver.restore(artifact, inputs, outputs, options)
 
 
 def _drivers(target: Target) -> dict[str, Driver]:

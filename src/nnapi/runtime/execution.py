@@ -98,6 +98,11 @@ class Execution:
         self._durations: tuple[int, int, int] | None = None
         self._attributes: dict[tuple[str, int], bytes] | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its buffers are in use."""
+        return self._state is State.COMPUTATION
+
     def set_input(self, index: int, type: Type | None, buffer: Buffer | None) -> None:
         """Read an input from a buffer; None omits it.
 
