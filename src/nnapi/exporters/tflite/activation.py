@@ -108,6 +108,7 @@ def _l2_normalization(node: Node) -> None:
 
 def _local_response_normalization(node: Node) -> None:
     radius, bias, alpha, beta = (node.scalar(name) for name in ("radius", "bias", "alpha", "beta"))
+    radius = min(radius, max(node["input"].dimensions))  # its kernel counts what lies outside, too
     options = schema.LocalResponseNormalizationOptionsT(radius=radius, bias=bias, alpha=alpha, beta=beta)
     along_last_axis(
         node, node.tensor("input"), lambda x, y: node.emit("LOCAL_RESPONSE_NORMALIZATION", [x], [y], options)

@@ -14,10 +14,13 @@ from nnapi.exporters.tflite.writer import MAX_BYTES, TENSOR_TYPES, Flatbuffer, G
 from nnapi.ir.model import Model, Operation
 from nnapi.ir.verdict import ACCEPT, Reject, Verdict
 from nnapi.ops.op import Call
-from nnapi.ops.types import F16, F32, I32, MODEL, Operand, OperandType
+from nnapi.ops.types import F16, F32, I32, MODEL, Q8, Q8S, Operand, OperandType
 
 MAX_RANK: Final = 6
 """Above it only few of TFLite's kernels are tested."""
+MIN_SCALE: Final = 2.0**-20
+MAX_SCALE: Final = 2.0**12
+"""Beyond these fixed-point multipliers run out of bits."""
 
 
 class Refused(Exception):
@@ -32,8 +35,8 @@ class Row:
     types: Collection[OperandType]
     """Of the first input; the other types follow from the operation's signature."""
     limits: Sequence[Limit] = ()
-    shaped_by: Collection[str] = ()
-    """Inputs whose values decide the output's dimensions: constants, unless these are declared."""
+    constants: Collection[str] = ()
+    """Inputs whose values decide the output's dimensions: kernels trust them, and XNNPACK takes none that vary."""
 
 
 Limit = Callable[["Node"], str | None]
@@ -218,9 +221,9 @@ class Lowering:
         if not node.operation.is_extension:
             if any(0 in (shape or ()) for shape in node.call.op.infer(node.call)):
                 yield "its output has no elements"
-            for name in row.shaped_by:
-                if name in node and not node[name].is_constant and any(0 in o.dimensions for o in node.outputs):
-                    yield f"{name} is not a constant, and the output's dimensions are not declared"
+            for name in row.constants:
+                if name in node and not node[name].is_constant:
+                    yield f"{name} is not a constant, the output's shape hangs on it"
             if "layout" in node and node.scalar("layout"):
                 yield "layout is NCHW, TFLite's kernels are NHWC"
             for param, at in node.call.slots:
@@ -254,6 +257,8 @@ def operand_problem(operand: Operand) -> str | None:
         return f"{name} has rank {len(shape)} > {MAX_RANK}"
     if 0 in shape:
         return f"{name} has no elements: shape {shape}"
+    if operand.type in (Q8, Q8S) and not MIN_SCALE <= operand.scale <= MAX_SCALE:
+        return f"{name} has scale {operand.scale:g}, kernels are made for {MIN_SCALE:g} to {MAX_SCALE:g}"
     if operand.bytes is not None and operand.bytes > MAX_BYTES:
         return f"{name} has {operand.bytes} bytes > {MAX_BYTES}"
     return None

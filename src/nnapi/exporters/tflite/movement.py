@@ -38,9 +38,8 @@ def _reshape_to_output(node: Node, tensor: int) -> None:
 
 
 def _reshape(node: Node) -> None:
-    shape = node["shape"].value
-    known = shape.ravel().tolist() if isinstance(shape, np.ndarray) else None
-    node.emit("RESHAPE", [node.tensor("input"), node.tensor("shape")], options=schema.ReshapeOptionsT(newShape=known))
+    options = schema.ReshapeOptionsT(newShape=node.array("shape").tolist())
+    node.emit("RESHAPE", [node.tensor("input"), node.tensor("shape")], options=options)
 
 
 def _with_other_dimensions(node: Node) -> None:
@@ -57,21 +56,19 @@ def _transpose(node: Node) -> None:
 def _slice(node: Node) -> None:
     """With the size that comes out where it is known: XNNPACK knows no -1."""
     size = node.output.dimensions
-    size_tensor = node.tensor("size") if 0 in size else node.ints(size)
-    inputs = [node.tensor("input"), node.tensor("begin"), size_tensor]
+    inputs = [node.tensor("input"), node.tensor("begin"), node.tensor("size") if 0 in size else node.ints(size)]
     node.emit("SLICE", inputs, options=schema.SliceOptionsT())
 
 
 def _strided_slice(node: Node) -> None:
     """What takes every element of a range is a SLICE, which XNNPACK has, and perhaps a RESHAPE."""
-    shape, strides = node["input"].dimensions, node["strides"].value
+    shape = node["input"].dimensions
     masks = [node.scalar(name) for name in ("begin_mask", "end_mask", "shrink_axis_mask")]
-    bounds = [node[name].value for name in ("begin", "end")]
-    known = all(isinstance(v, np.ndarray) for v in (*bounds, strides)) and 0 not in (*shape, *node.output.dimensions)
-    if known and np.all(strides == 1):
+    if 0 not in (*shape, *node.output.dimensions) and np.all(node.array("strides") == 1):
+        bounds = zip(node.array("begin").tolist(), node.array("end").tolist())
         ranges = [
-            range(d)[None if masks[0] >> i & 1 else int(begin) : None if masks[1] >> i & 1 else int(end)]
-            for i, (d, begin, end) in enumerate(zip(shape, *bounds))
+            range(d)[None if masks[0] >> i & 1 else begin : None if masks[1] >> i & 1 else end]
+            for i, (d, (begin, end)) in enumerate(zip(shape, bounds))
         ]
         size = [len(r) for r in ranges]
         whole = tuple(size) == node.output.dimensions
@@ -153,7 +150,8 @@ def _embedding_lookup(node: Node) -> None:
 
 def _sorted_keys(node: Node) -> str | None:
     """NNAPI's keys may come in any order, TFLite's are searched by halves."""
-    return None if np.all(np.diff(node.array("keys")) > 0) else "keys do not ascend, its kernel searches by halves"
+    keys = node.array("keys")
+    return None if np.all(keys[1:] > keys[:-1]) else "keys do not ascend, its kernel searches by halves"
 
 
 def _lsh_projection(node: Node) -> None:
@@ -168,31 +166,31 @@ def _not_deprecated(node: Node) -> str | None:
 
 
 ROWS = {
-    "RESHAPE": Row(_reshape, ANY, shaped_by=("shape",)),
-    "SQUEEZE": Row(_with_other_dimensions, ANY, shaped_by=("axes",)),
+    "RESHAPE": Row(_reshape, ANY, constants=("shape",)),
+    "SQUEEZE": Row(_with_other_dimensions, ANY, constants=("axes",)),
     "EXPAND_DIMS": Row(_with_other_dimensions, ANY),
-    "TRANSPOSE": Row(_transpose, ANY, shaped_by=("perm",)),
+    "TRANSPOSE": Row(_transpose, ANY, constants=("perm",)),
     "REVERSE": Row(_moved("REVERSE_V2", "input", "axis", options=schema.ReverseV2OptionsT), ANY),
-    "SLICE": Row(_slice, ANY, shaped_by=("begin", "size")),
-    "STRIDED_SLICE": Row(_strided_slice, ANY, shaped_by=("begin", "end", "strides")),
-    "TILE": Row(_moved("TILE", "input", "multiples", options=schema.TileOptionsT), ANY, shaped_by=("multiples",)),
-    "FILL": Row(_moved("FILL", "dims", "value", options=schema.FillOptionsT), {I32}, shaped_by=("dims",)),
+    "SLICE": Row(_slice, ANY, constants=("begin", "size")),
+    "STRIDED_SLICE": Row(_strided_slice, ANY, constants=("begin", "end", "strides")),
+    "TILE": Row(_moved("TILE", "input", "multiples", options=schema.TileOptionsT), ANY, constants=("multiples",)),
+    "FILL": Row(_moved("FILL", "dims", "value", options=schema.FillOptionsT), {I32}, constants=("dims",)),
     "RANK": Row(_moved("RANK", "input", options=schema.RankOptionsT), ALL),
     "CONCATENATION": Row(_concatenation, FLOAT_OR_QUANT8),
     "SPLIT": Row(_split, ANY),
     "PACK": Row(_pack, {OperandType.INT32}),
     "PAD": Row(
-        _moved("PAD", "input", "paddings", options=schema.PadOptionsT), FLOAT_OR_QUANT8, shaped_by=("paddings",)
+        _moved("PAD", "input", "paddings", options=schema.PadOptionsT), FLOAT_OR_QUANT8, constants=("paddings",)
     ),
-    "PAD_V2": Row(_pad_v2, FLOAT_OR_QUANT8, shaped_by=("paddings",)),
-    "MIRROR_PAD": Row(_mirror_pad, ANY, shaped_by=("paddings",)),
+    "PAD_V2": Row(_pad_v2, FLOAT_OR_QUANT8, constants=("paddings",)),
+    "MIRROR_PAD": Row(_mirror_pad, ANY, constants=("paddings",)),
     "DEPTH_TO_SPACE": Row(_in_blocks("DEPTH_TO_SPACE", schema.DepthToSpaceOptionsT), FLOAT_OR_QUANT8),
     "SPACE_TO_DEPTH": Row(_in_blocks("SPACE_TO_DEPTH", schema.SpaceToDepthOptionsT), FLOAT_OR_QUANT8),
-    "BATCH_TO_SPACE_ND": Row(_batch_to_space, FLOAT_OR_QUANT8, shaped_by=("block_shape",)),
+    "BATCH_TO_SPACE_ND": Row(_batch_to_space, FLOAT_OR_QUANT8, constants=("block_shape",)),
     "SPACE_TO_BATCH_ND": Row(
         _moved("SPACE_TO_BATCH_ND", "input", "block_shape", "paddings", options=schema.SpaceToBatchNDOptionsT),
         FLOAT_OR_QUANT8,
-        shaped_by=("block_shape", "paddings"),
+        constants=("block_shape", "paddings"),
     ),
     "CHANNEL_SHUFFLE": Row(_channel_shuffle, FLOAT_OR_QUANT8),
     "GATHER": Row(_gather, ANY),
