@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -193,12 +193,14 @@ def _quiet() -> Iterator[None]:
 
     The engine writes to the process's file descriptor from C++, where no Python redirection reaches.
     """
-    with _quiet_lock, tempfile.TemporaryFile() as caught:
+    with _quiet_lock, ExitStack() as stack:
         try:
             if sys.stderr is not None:
                 sys.stderr.flush()
             terminal = os.dup(_STDERR)
-        except (OSError, ValueError):  # there is no standard error
+            stack.callback(os.close, terminal)
+            caught = stack.enter_context(tempfile.TemporaryFile())
+        except (OSError, ValueError):  # there is no standard error, or nowhere to keep it
             yield
             return
         os.dup2(caught.fileno(), _STDERR)
@@ -206,7 +208,6 @@ def _quiet() -> Iterator[None]:
             yield
         finally:
             os.dup2(terminal, _STDERR)
-            os.close(terminal)
             caught.seek(0)
             for line in caught:
                 if not line.startswith(_NOISE):
