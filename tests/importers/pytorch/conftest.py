@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from nnapi.drivers.reference import execute
-from nnapi.importers.pytorch.tensor import TYPES
 from nnapi.importers.pytorch.read import read
+from nnapi.importers.pytorch.tensor import TYPES
 from nnapi.ir.model import ATEN, Model
 
 

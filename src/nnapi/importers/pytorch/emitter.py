@@ -126,7 +126,7 @@ class Emitter:
 
     def like(self, number: float | Array | Sequence[int], x: Tensor) -> Tensor:
         """A constant of x's type: a number of rank 0, or an array as it is."""
-        dtype = {F16: torch.float16, I32: torch.int32, B8: torch.bool}.get(x.type, torch.float32)
+        dtype = {F16: torch.float16, I32: torch.int64, B8: torch.bool}.get(x.type, torch.float32)
         if not isinstance(number, (bool, int, float)):
             return tensor_of(torch.as_tensor(number, dtype=dtype))
         key = (str(number), dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import re
 from collections import Counter
@@ -75,7 +76,7 @@ DECOMPOSED: Final = frozenset((
     "aten.addcmul.default", "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor", "aten.logaddexp.default",
     "aten.kron.default", "aten.tensordot.default", "aten.cosine_similarity.default", "aten.pairwise_distance.default",
     "aten.glu.default", "aten.rrelu.default", "aten.norm.ScalarOpt_dim",
-    "aten.nan_to_num.default", "aten.baddbmm.default", "aten.unfold_copy.default", "aten.mse_loss.default",
+    "aten.unfold_copy.default", "aten.mse_loss.default",
     "aten.l1_loss.default", "aten.native_multi_head_attention.default", "aten._native_multi_head_attention.default",
     "aten._transformer_encoder_layer_fwd.default", "aten.cross.default", "aten.linalg_cross.default",
 ))  # fmt: skip
@@ -357,7 +358,8 @@ def _needed(graph: fx.Graph) -> dict[fx.Node, None]:
 def _names(nodes: Mapping[fx.Node, None]) -> dict[fx.Node, str]:
     """The path of the module that a node is all of, else the path and the node's own name."""
     paths = {n: _path(n) for n in nodes if n.op == "call_function" and n.target is not operator.getitem}
-    count = Counter(paths.values())
+    parents = (itertools.accumulate(path.split("."), "{}.{}".format) for path in paths.values())
+    count = Counter(itertools.chain.from_iterable(parents))
     return {
         n: path if path and count[path] == 1 else ".".join(filter(None, (path, n.name))) for n, path in paths.items()
     }
