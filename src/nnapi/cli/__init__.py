@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "run": "Run a model on arrays or images.",
     "bench": "Measure a model: initialization, latency, memory.",
     "devices": "List the devices that are here.",
+    "capi": "Build libneuralnetworks.so, NNAPI's C library.",
     "conformance": "Run NNAPI conformance cases on a driver.",
 }
 """Subcommand -> one line of help; the command itself is `command` in the module of that name, loaded when used."""
