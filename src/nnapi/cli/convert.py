@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import click
 
 from nnapi.cli.output import json_option, print_json, progress, size
+from nnapi.drivers.driver import Layout
 from nnapi.exporters.save import check_suffix, save
 from nnapi.ir.verify import feature_level
 from nnapi.pipeline import load, optimize
+
+LAYOUTS: Final[Mapping[str, Layout | None]] = {"nhwc": "nhwc", "nchw": "nchw", "keep": None}
 
 
 @click.command("convert")
@@ -18,7 +23,7 @@ from nnapi.pipeline import load, optimize
 @click.option(
     "-o", "--output", "outputs", multiple=True, required=True, help="A .nnapi or .tflite file; may be repeated."
 )
-@click.option("--layout", type=click.Choice(["nhwc", "nchw", "keep"]), default="nhwc", show_default=True)
+@click.option("--layout", type=click.Choice(list(LAYOUTS)), default="nhwc", show_default=True)
 @click.option("--optimize/--no-optimize", "optimized", default=True, help="Fold, fuse and lay out (default).")
 @json_option
 def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool, as_json: bool) -> None:
@@ -30,7 +35,7 @@ def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool,
         model = load(source)
     with progress("Optimizing"):
         if optimized:
-            model = optimize(model, layout=None if layout == "keep" else layout)
+            model = optimize(model, layout=LAYOUTS[layout])
     seconds = time.perf_counter() - started
     files = []
     for output in outputs:

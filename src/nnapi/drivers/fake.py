@@ -63,5 +63,5 @@ class FakeDriver:
 class _Failing:
     name: str
 
-    def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None = None) -> list[Array]:
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
         raise ExecutionError(f"{self.name} fails on purpose")
