@@ -14,7 +14,7 @@ import litert_torch
 import overhead
 from rich.console import Console
 
-from nnapi.bench.record import machine
+from nnapi.partitioning.machine import machine
 
 RESULTS = Path(__file__).parent / "results.md"
 

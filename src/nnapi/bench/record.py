@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from nnapi.partitioning.machine import machine
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Record:
     partitions: tuple[Mapping[str, Any], ...]
     """Per partition: device, operations, p50 seconds."""
     peak_memory: int
-    machine: str = field(default_factory=lambda: machine())
+    machine: str = field(default_factory=machine)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
