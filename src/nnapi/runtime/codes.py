@@ -141,6 +141,19 @@ def code_of(error: BaseException) -> ResultCode:
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), ResultCode.OP_FAILED)
 
 
+def result_of(error: Exception) -> ResultError:
+    """Whatever went wrong, as what NNAPI answers.
+
+    >>> str(result_of(errors.ExecutionError("no such row", operation="GATHER")))
+    'OP_FAILED: GATHER: no such row'
+    """
+    if isinstance(error, ResultError):
+        return error
+    if isinstance(error, NnapiError):
+        return ResultError(code_of(error), error.message, operation=error.operation, hint=error.hint)
+    return ResultError(code_of(error), f"{type(error).__name__}: {error}")
+
+
 def bad_data(message: str, *, hint: str = "") -> NoReturn:
     """Refuse an argument."""
     raise ResultError(ResultCode.BAD_DATA, message, hint=hint)

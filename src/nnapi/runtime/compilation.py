@@ -18,7 +18,7 @@ from nnapi.ir.verify import verify
 from nnapi.ops.types import Operand
 from nnapi.runtime import log
 from nnapi.runtime.cache import Cache, key_of
-from nnapi.runtime.codes import TOKEN_BYTES, PreferenceCode, PriorityCode, bad_data, bad_state
+from nnapi.runtime.codes import TOKEN_BYTES, PreferenceCode, PriorityCode, bad_data, bad_state, result_of
 from nnapi.runtime.compile import Target, compile_model, report
 from nnapi.runtime.device import Device, devices
 from nnapi.runtime.entry import read_entry, write_entry
@@ -139,12 +139,15 @@ class Compilation:
         """
         self._require_unfinished("finish")
         self.is_finished = True
-        deadline = Deadline.after(self._timeout)
-        deadline.check("compiling")
         model = self.model.ir
         self.inputs = slots_of(model, "input")
         self.outputs = slots_of(model, "output")
-        self._program = self._compiled(model, self._target(), deadline)
+        try:
+            deadline = Deadline.after(self._timeout)
+            deadline.check("compiling")
+            self._program = self._compiled(model, self._target(), deadline)
+        except Exception as error:
+            raise result_of(error) from error
 
     def _target(self) -> Target:
         found = devices() if self.devices is None else self.devices

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nnapi.drivers.driver import Deadline, Driver, Preference, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
-from nnapi.errors import CompileError, MissedDeadline, NnapiError, UnsupportedOperation
+from nnapi.errors import CompileError, MissedDeadline, UnsupportedOperation
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import Subgraph, extract
 from nnapi.partitioning.assign import assign
@@ -16,7 +16,7 @@ from nnapi.passes.layout import to_layout
 from nnapi.passes.run import run_passes
 from nnapi.runtime import log
 from nnapi.runtime.build import build_partition
-from nnapi.runtime.codes import code_of
+from nnapi.runtime.codes import ResultError, code_of
 from nnapi.runtime.program import FINAL, Program, Step
 
 
@@ -43,7 +43,7 @@ class Target:
 def compile_model(model: Model, target: Target, deadline: Deadline) -> Program:
     """`model` ready to run.
 
-    Raises UnsupportedOperation where no device takes an operation, CompileError where a named device fails,
+    Raises UnsupportedOperation where no device takes an operation, ResultError where a named device fails,
     MissedDeadline when the time is over.
     """
     try:
@@ -61,7 +61,7 @@ def optimized(model: Model) -> Model:
     """`model` with fewer operations; as it is, and reported, where a pass fails on it."""
     try:
         return run_passes(to_layout(run_passes(model), "nhwc"))
-    except NnapiError as error:
+    except Exception as error:  # whatever a pass raises: without it the model is as good, only slower
         log.info(f"the model stays as it is: {error}")
         return model
 
@@ -129,11 +129,10 @@ def _step(
     try:
         built = build_partition(partition, driver, options)
     except CompileError as error:
-        cause = error.__cause__ if isinstance(error.__cause__, NnapiError) else error
-        if code_of(cause) in FINAL:
-            raise cause from error
-        if is_last or not falls_back:
-            raise
+        cause = error.__cause__ or error
+        is_final = code_of(cause) in FINAL and not isinstance(cause, UnsupportedOperation)
+        if is_final or is_last or not falls_back:
+            raise ResultError(code_of(cause), error.message, operation=error.operation, hint=error.hint) from error
         log.info(f"{len(partition.operations)} operations fall back from {driver.name} to the reference: {error}")
         driver, is_last = ReferenceDriver(), True
         built = build_partition(partition, driver, options)

@@ -17,6 +17,7 @@ from nnapi.partitioning.verdict import judge
 from nnapi.runtime import log
 from nnapi.runtime.build import legalize
 from nnapi.runtime.codes import FeatureLevelCode, bad_state
+from nnapi.runtime.compile import optimized
 from nnapi.runtime.extensions import extensions_of
 
 if TYPE_CHECKING:
@@ -65,17 +66,20 @@ class Device:
 
 
 def supported_operations(driver: Driver, model: IrModel) -> list[bool]:
-    """What `driver` takes of `model`: as it is, or in the layout that it prefers."""
+    """What `driver` takes of `model`: as it is, in the layout that it prefers, or all of it once it is optimized."""
     verdicts = judge(driver, model)
-    return [verdicts.accepts(n) or _takes_legalized(driver, model, n) for n in range(len(model.operations))]
+    taken = [verdicts.accepts(n) or _takes_legalized(driver, model, n) for n in range(len(model.operations))]
+    if not all(taken) and _takes_all(driver, optimized(model)):
+        return [True] * len(taken)
+    return taken
 
 
 def _takes_legalized(driver: Driver, model: IrModel, operation: int) -> bool:
-    if driver.layout is None:
-        return False
-    part = legalize(extract(model, (operation,)).model, driver)
-    verdicts = judge(driver, part)
-    return all(verdicts.accepts(n) for n in range(len(part.operations)))
+    return driver.layout is not None and _takes_all(driver, legalize(extract(model, (operation,)).model, driver))
+
+
+def _takes_all(driver: Driver, model: IrModel) -> bool:
+    return judge(driver, model).accepted == len(model.operations)
 
 
 def devices() -> list[Device]:

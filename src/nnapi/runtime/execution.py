@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from nnapi.drivers.driver import LOOP_TIMEOUT, Deadline
-from nnapi.errors import NnapiError
 from nnapi.ops.types import Dimensions
 from nnapi.runtime.binding import (
     Ends,
@@ -29,7 +28,7 @@ from nnapi.runtime.codes import (
     ResultError,
     bad_data,
     bad_state,
-    code_of,
+    result_of,
 )  # fmt: skip
 from nnapi.runtime.compilation import Compilation
 from nnapi.runtime.event import Event, after_all
@@ -391,12 +390,3 @@ class Execution:
         if self._is_measured:
             in_driver = clock() - began
             self._durations = (on_hardware, in_driver, in_driver)
-
-
-def result_of(error: Exception) -> ResultError:
-    """Whatever went wrong, as what NNAPI answers."""
-    if isinstance(error, ResultError):
-        return error
-    if isinstance(error, NnapiError):
-        return ResultError(code_of(error), error.message, operation=error.operation, hint=error.hint)
-    return ResultError(code_of(error), f"{type(error).__name__}: {error}")

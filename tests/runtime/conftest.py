@@ -1,0 +1,44 @@
+"""Files in memory, as clients of NNAPI share them."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from clients import MakeMemory
+from nnapi.ops.types import Array
+from nnapi.runtime import Memory
+from nnapi.runtime.memory import FileMemory
+
+MakeFile = Callable[[bytes], int]
+
+
+@pytest.fixture
+def make_file() -> Iterator[MakeFile]:
+    """A descriptor of a file in memory with this content."""
+    descriptors: list[int] = []
+
+    def make(content: bytes) -> int:
+        fd = os.memfd_create("nnapi-test")
+        descriptors.append(fd)
+        os.write(fd, content)
+        return fd
+
+    yield make
+    for fd in descriptors:
+        os.close(fd)
+
+
+@pytest.fixture
+def make_memory(make_file: MakeFile) -> MakeMemory:
+    """A memory with the bytes of an array."""
+
+    def make(content: Array, protect: int = mmap.PROT_READ | mmap.PROT_WRITE) -> FileMemory:
+        data = np.ascontiguousarray(content).tobytes()
+        return Memory.from_fd(len(data), protect, make_file(data), 0)
+
+    return make
