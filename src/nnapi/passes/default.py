@@ -10,6 +10,7 @@ from nnapi.passes.fold_padding import fold_padding
 from nnapi.passes.fold_reshapes import fold_reshapes
 from nnapi.passes.fold_transposes import fold_transposes
 from nnapi.passes.fuse_activations import fuse_activations
+from nnapi.passes.fuse_channel_shuffle import fuse_channel_shuffle
 from nnapi.passes.remove_dead_code import remove_dead_code
 from nnapi.passes.remove_identities import remove_identities
 from nnapi.passes.sink_reshapes import sink_reshapes
@@ -17,6 +18,7 @@ from nnapi.passes.sink_reshapes import sink_reshapes
 DEFAULT = (
     remove_dead_code,
     fold_constants,
+    fuse_channel_shuffle,
     fold_transposes,
     sink_reshapes,
     fold_reshapes,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Container
 from dataclasses import replace
 
 import numpy as np
 
 from nnapi.ir.model import Model, Operation
 from nnapi.ops.op import Call
-from nnapi.ops.types import Array, Operand
+from nnapi.ops.types import I32, Array, Operand
+from nnapi.passes.fold_transposes import permutation
 from nnapi.passes.rewrite import Graph, rewrite
 
 LAYERS = frozenset(("CONV_2D", "TRANSPOSE_CONV_2D", "FULLY_CONNECTED"))
@@ -17,30 +20,62 @@ LAYERS = frozenset(("CONV_2D", "TRANSPOSE_CONV_2D", "FULLY_CONNECTED"))
 
 def fold_channel_permutation(model: Model) -> Model:
     """A GATHER of channels by constant indices, or a CHANNEL_SHUFFLE, that alone reads a convolution or a fully
-    connected layer becomes an order of the rows of that layer's filter and bias.
+    connected layer becomes an order of the rows of that layer's filter and bias. So does a TRANSPOSE of the image that
+    a fully connected layer makes.
 
     before: `t = CONV_2D(x, w, b); y = GATHER(t, axis=3, [2, 0, 1])`
     after:  `y = CONV_2D(x, w[[2, 0, 1]], b[[2, 0, 1]])`
 
     Exact for every type. More indices than there are channels would make the layer larger and stay.
     """
-    return rewrite(model, _fold, ("GATHER", "CHANNEL_SHUFFLE"))
+    return rewrite(model, _fold, ("GATHER", "CHANNEL_SHUFFLE", "TRANSPOSE"))
 
 
 def _fold(graph: Graph, operation: Operation) -> bool:
-    producer = graph.producer(operation.inputs[0], LAYERS)
-    if producer is None or graph.uses[operation.inputs[0]]:
+    if operation.type == "TRANSPOSE":
+        return _fold_transpose(graph, operation)
+    layer = _layer(graph, operation.inputs[0], LAYERS)
+    axis = None if layer is None else _channel_axis(graph.call(layer))
+    if layer is None or axis is None:
         return False
-    selection, layer = graph.call(operation), graph.call(producer)
-    w, b, axis = layer["filter"], layer["bias"], _channel_axis(layer)
-    if axis is None or not isinstance(w.value, np.ndarray) or not isinstance(b.value, np.ndarray):
-        return False
-    indices = _indices(selection, axis, len(b.value))
+    channels = len(graph.call(layer).array("bias"))
+    indices = _indices(graph.call(operation), axis, channels)
     if indices is None:
         return False
-    inputs = graph.inputs(producer, filter=_rows(graph, w, indices), bias=_rows(graph, b, indices))
-    graph.swap(producer, replace(producer, inputs=inputs, outputs=operation.outputs))
+    graph.swap(layer, replace(_with_rows(graph, layer, indices), outputs=operation.outputs))
     return True
+
+
+def _fold_transpose(graph: Graph, operation: Operation) -> bool:
+    """[N, K] from a fully connected layer, reshaped to an image, then transposed."""
+    perm, reshape = permutation(graph, operation), graph.producer(operation.inputs[0], ("RESHAPE",))
+    if perm is None or perm[0] != 0 or reshape is None or graph.uses[operation.inputs[0]]:
+        return False
+    image = graph.operands[reshape.outputs[0]].dimensions
+    layer = _layer(graph, reshape.inputs[0], ("FULLY_CONNECTED",), reads=1)
+    if layer is None or 0 in image or graph.operands[layer.outputs[0]].dimensions != (image[0], math.prod(image[1:])):
+        return False
+    rows = np.arange(math.prod(image[1:])).reshape(image[1:]).transpose([p - 1 for p in perm[1:]]).ravel()
+    graph.swap(layer, _with_rows(graph, layer, rows))
+    graph.drop(reshape)
+    shape = graph.constant([image[p] for p in perm], Operand(I32))
+    graph.emit(replace(reshape, inputs=(reshape.inputs[0], shape), outputs=operation.outputs))
+    return True
+
+
+def _layer(graph: Graph, i: int, types: Container[str], reads: int = 0) -> Operation | None:
+    """The layer with constant weights that makes operand i, if no more than `reads` others read that."""
+    layer = graph.producer(i, types)
+    if layer is None or graph.uses[i] > reads:
+        return None
+    weights = (graph.operands[k].value for k in layer.inputs[1:3])
+    return layer if all(isinstance(w, np.ndarray) for w in weights) else None
+
+
+def _with_rows(graph: Graph, layer: Operation, indices: Array) -> Operation:
+    """The layer with the rows `indices` of its filter and bias."""
+    filter, bias = (_rows(graph, graph.operands[i], indices) for i in layer.inputs[1:3])
+    return replace(layer, inputs=(layer.inputs[0], filter, bias, *layer.inputs[3:]))
 
 
 def _channel_axis(layer: Call) -> int | None:

@@ -13,15 +13,11 @@ import numpy as np
 
 from nnapi.ir.model import Model, Operation
 from nnapi.ops.op import Call
-from nnapi.ops.table import OPERATIONS
-from nnapi.ops.types import I32, INT32, Operand, OperandType
+from nnapi.ops.types import I32, INT32, Operand
 from nnapi.passes.fold_transposes import moves_ones_only, permutation
-from nnapi.passes.placement import Order, Placement, reordered, straight
+from nnapi.passes.placement import MOVABLE, Order, Placement, reordered, straight
 
 Rule = Callable[[Placement, Operation, Call], bool]
-
-MOVABLE: frozenset[OperandType] = frozenset(row.bind["T"] for row in OPERATIONS["TRANSPOSE"].types)
-"""What TRANSPOSE takes; other types stay as they are."""
 
 
 def pointwise(place: Placement, operation: Operation, call: Call) -> bool:
@@ -30,13 +26,18 @@ def pointwise(place: Placement, operation: Operation, call: Call) -> bool:
     rank = place.rank(result)
     tensors = [i for i in operation.inputs if place.operand(i).type.is_tensor]
     order = place.cheapest(tensors, rank)
-    if order == straight(rank) or not _can_move(place, result, *tensors):
+    if order == straight(rank) or not place.can_move(*tensors) or not 0 < rank <= 4:
         return False
     if any(len(o.dimensions) < rank and 0 in o.dimensions for o in map(place.operand, tensors)):
         return False
-    strip = call.op.name != "SELECT"  # which does not broadcast
-    found = [_broadcast(place, i, order, strip) if i in tensors else i for i in operation.inputs]
-    place.graph.emit(replace(operation, inputs=tuple(found), outputs=(place.define(result, order),)))
+
+    def made(order: Order) -> Operation:
+        inputs = [_broadcast(place, i, order, call.op.name) if i in tensors else i for i in operation.inputs]
+        return replace(operation, inputs=tuple(inputs))
+
+    place.graph.emit(replace(made(order), outputs=(place.define(result, order),)))
+    if place.operand(result).type not in MOVABLE:
+        place.remade[result] = made
     return True
 
 
@@ -45,7 +46,7 @@ def along_axis(place: Placement, operation: Operation, call: Call) -> bool:
     joined = operation.inputs[:-1] if call.op.name == "CONCATENATION" else operation.inputs[:1]
     order, axis = place.cheapest(joined, place.rank(joined[0])), call.scalar("axis")
     rank = len(order)
-    if order == straight(rank) or axis is None or not _can_move(place, *joined, *operation.outputs):
+    if order == straight(rank) or axis is None or not place.can_move(*joined, *operation.outputs):
         return False
     graph, moved, inputs = place.graph, order.index(axis % rank), operation.inputs
     if moved != axis % rank:
@@ -65,7 +66,7 @@ def on_last_axis(place: Placement, operation: Operation, call: Call) -> bool:
     order = place.order(operation.inputs[0])
     if not order or order[-1] != len(order) - 1 or order == straight(len(order)):
         return False
-    if not _can_move(place, *operation.outputs):
+    if not place.can_move(*operation.outputs):
         return False
     inputs = (place.at(operation.inputs[0], order), *operation.inputs[1:])
     outputs = tuple(place.define(o, order) for o in operation.outputs)
@@ -89,7 +90,7 @@ def by_dimension(*vectors: str) -> Rule:
                 return False
             given[mask] = graph.scalar(INT32, sum((bits >> d & 1) << k for k, d in enumerate(order)))
             dropped = [d for d in order if bits >> d & 1]  # shrink_axis_mask comes last
-        if not _can_move(place, operation.inputs[0], *operation.outputs):
+        if not place.can_move(operation.inputs[0], *operation.outputs):
             return False
         inputs = (place.at(operation.inputs[0], order), *graph.inputs(operation, **given)[1:])
         output = place.define(operation.outputs[0], without(order, dropped))
@@ -110,7 +111,7 @@ def reduction(place: Placement, operation: Operation, call: Call) -> bool:
     axes = sorted({int(a) % rank for a in call.array(name).ravel()})
     moved = sorted(order.index(a) for a in axes)
     after = order if keeps > 0 else without(order, axes)
-    if not _can_move(place, source) or (after != straight(len(after)) and not _can_move(place, result)):
+    if not place.can_move(source) or (after != straight(len(after)) and not place.can_move(result)):
         return False
     graph = place.graph
     given = graph.constant(moved, Operand(I32)) if name == "axes" else graph.scalar(INT32, moved[0])
@@ -129,7 +130,7 @@ def gather(place: Placement, operation: Operation, call: Call) -> bool:
     after: list[int] = []
     for d in order:
         after += range(axis, axis + rank) if d == axis else [d if d < axis else d + rank - 1]
-    if not _can_move(place, source, *operation.outputs):
+    if not place.can_move(source, *operation.outputs):
         return False
     moved = place.graph.scalar(INT32, order.index(axis))
     inputs = (place.at(source, order), moved, place.straight(indices))
@@ -141,7 +142,7 @@ def pack(place: Placement, operation: Operation, call: Call) -> bool:
     """PACK: a new dimension appears at the axis, in whatever order the others are."""
     joined, axis = operation.inputs[1:], call.scalar("axis")
     order = place.cheapest(joined, place.rank(joined[0]))
-    if order == straight(len(order)) or axis is None or not _can_move(place, *joined, *operation.outputs):
+    if order == straight(len(order)) or axis is None or not place.can_move(*joined, *operation.outputs):
         return False
     after = [d if d < axis else d + 1 for d in order]
     after.insert(axis, axis)
@@ -154,7 +155,7 @@ def transpose(place: Placement, operation: Operation, call: Call) -> bool:
     """TRANSPOSE: nothing moves, the value is only known in another order."""
     source, (result,) = operation.inputs[0], operation.outputs
     perm = permutation(place.graph, operation)
-    if perm is None or not _can_move(place, source, result):
+    if perm is None or not place.can_move(source, result):
         return False
     order = place.order(source)
     place.alias(result, tuple(perm.index(d) for d in order), place.at(source, order), operation)
@@ -167,7 +168,7 @@ def reshape(place: Placement, operation: Operation, call: Call) -> bool:
     order, before, after = place.order(source), place.operand(source).dimensions, place.operand(result).dimensions
     if order == straight(len(order)) or not before or not after or 0 in before + after:
         return False
-    if not _can_move(place, source, result) or max(len(before), len(after)) > 4:
+    if not place.can_move(source, result) or max(len(before), len(after)) > 4:
         return False
     new = reshaped_order(before, after, order)
     if new is None:
@@ -187,9 +188,10 @@ def fully_connected(place: Placement, operation: Operation, call: Call) -> bool:
     """FULLY_CONNECTED: its filter's columns follow those of a matrix that was flattened in another order."""
     if operation.inputs[0] not in place.columns:
         return False
-    held, columns = place.columns[operation.inputs[0]]
+    held, dimensions, order = place.columns[operation.inputs[0]]
     filter = call["filter"]
-    new = place.graph.constant(np.take(filter.value, columns, axis=1), filter)
+    units = filter.value.reshape(-1, *dimensions[1:]).transpose(order)
+    new = place.graph.constant(units.reshape(filter.dimensions), filter)
     place.graph.emit(replace(operation, inputs=(held, new, *operation.inputs[2:])))
     return True
 
@@ -202,7 +204,7 @@ def composite(place: Placement, operation: Operation) -> bool:
     if body is None or more or not _is_pointwise(body, rank):
         return False
     order = place.cheapest(tensors, rank)
-    if order == straight(rank) or not _can_move(place, result, *tensors):
+    if order == straight(rank) or not place.can_move(result, *tensors):
         return False
     moved = [
         reordered(o, order) if o.value is None and o.type.is_tensor and len(o.dimensions) == rank else o
@@ -275,10 +277,9 @@ def _flatten(place: Placement, operation: Operation, order: Order) -> bool:
     before, after = place.operand(source).dimensions, place.operand(result).dimensions
     if len(after) != 2 or before[0] != after[0] or order[0] != 0 or not _feeds_layers_only(place.model, result):
         return False
-    columns = np.arange(after[1]).reshape(before[1:]).transpose([d - 1 for d in order[1:]]).ravel()
     shape, held = place.graph.constant(after, Operand(I32)), place.graph.operand(place.operand(result))
     place.graph.emit(replace(operation, type="RESHAPE", inputs=(place.at(source, order), shape), outputs=(held,)))
-    place.columns[result] = held, columns
+    place.columns[result] = held, before, order
     return True
 
 
@@ -294,20 +295,14 @@ def _feeds_layers_only(model: Model, i: int) -> bool:
     )  # fmt: skip
 
 
-def _can_move(place: Placement, *indexes: int) -> bool:
-    """Whether TRANSPOSE takes all of the operands that are no constants."""
-    operands = [place.operand(i) for i in indexes]
-    return all(o.is_constant or (o.type in MOVABLE and 0 < len(o.dimensions) <= 4) for o in operands)
-
-
-def _broadcast(place: Placement, i: int, order: Order, strip: bool) -> int:
-    """Operand i so that it broadcasts with values stored in `order`."""
+def _broadcast(place: Placement, i: int, order: Order, type: str) -> int:
+    """Operand i so that an operation of `type` takes it beside values stored in `order`."""
     operand, rank = place.operand(i), len(order)
-    if operand.elements == 1 and operand.is_constant:
-        return i
+    if order == straight(rank) or (operand.elements == 1 and operand.is_constant):
+        return place.straight(i)
     if isinstance(operand.value, np.ndarray):
         value = operand.value.reshape((1,) * (rank - operand.value.ndim) + operand.value.shape).transpose(order)
-        if strip:
+        if type != "SELECT":  # which does not broadcast
             ones = next((k for k, d in enumerate(value.shape) if d != 1), rank - 1)
             value = value.reshape(value.shape[ones:])
         return place.graph.constant(np.ascontiguousarray(value), operand)

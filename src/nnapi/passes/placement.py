@@ -6,17 +6,20 @@ k of what is stored is dimension p[k] of the value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from nnapi.ir.model import Model, Operation
-from nnapi.ops.types import I32, Array, Operand
+from nnapi.ops.table import OPERATIONS
+from nnapi.ops.types import I32, Dimensions, Operand, OperandType
 from nnapi.passes.fold_transposes import moves_ones_only
-from nnapi.passes.rewrite import Graph
+from nnapi.passes.rewrite import Graph, living
 
 Order = tuple[int, ...]
+MOVABLE: frozenset[OperandType] = frozenset(row.bind["T"] for row in OPERATIONS["TRANSPOSE"].types)
+"""What TRANSPOSE takes."""
 
 
 def straight(rank: int) -> Order:
@@ -53,8 +56,10 @@ class Placement:
         self.graph = Graph(model)
         self.preferred = preferred
         """The order that wins where several cost the same."""
-        self.columns: dict[int, tuple[int, Array]] = {}
-        """Matrices that are there with their columns in another order: operand, and the column that each one was."""
+        self.columns: dict[int, tuple[int, Dimensions, Order]] = {}
+        """Matrices that were flattened as they were stored: operand, dimensions and order before."""
+        self.remade: dict[int, Callable[[Order], Operation]] = {}
+        """What TRANSPOSE cannot move, and the operation that makes it in another order."""
         self._made: dict[int, Order] = {}
         self._held: dict[int, dict[Order, int]] = {}
         self._absorbed: dict[int, Operation] = {}
@@ -73,6 +78,13 @@ class Placement:
     def is_straight(self, i: int) -> bool:
         """Whether operand i was made as it is in the old model."""
         return i not in self._made and i not in self.columns
+
+    def can_move(self, *indexes: int) -> bool:
+        """Whether each operand can be had in another order."""
+        return all(
+            o.is_constant or i in self.remade or (o.type in MOVABLE and 0 < len(o.dimensions) <= 4)
+            for i, o in ((i, self.operand(i)) for i in indexes)
+        )
 
     def holds(self, i: int, order: Order) -> bool:
         """Whether operand i is there in `order` at no cost."""
@@ -130,7 +142,7 @@ class Placement:
             else:
                 graph.operands[held] = replace(graph.operands[held], name=self.operand(i).name)
                 graph.outputs[k] = held
-        graph.changed = set(graph.operations) != set(self.model.operations)
+        graph.changed = set(living(graph.operations, graph.outputs)) != set(self.model.operations)
         return graph.finish()
 
     def _versions(self, i: int) -> dict[Order, int]:
@@ -153,7 +165,9 @@ class Placement:
             self.graph.emit(absorbed)
             return i
         new = i if back else self.graph.operand(reordered(operand, order))
-        if self._is_free(i, order):
+        if i in self.remade:
+            self.graph.emit(replace(self.remade[i](order), outputs=(new,)))
+        elif self._is_free(i, order):
             self._emit("RESHAPE", source, self.graph.operands[new].dimensions, new, operand.name)
         else:
             self._emit("TRANSPOSE", source, tuple(made.index(d) for d in order), new, operand.name)

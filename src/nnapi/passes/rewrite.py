@@ -243,17 +243,22 @@ def _memory(array: Array) -> tuple[Any, ...]:
     return array.__array_interface__["data"][0], array.shape, array.strides
 
 
-def assemble(
-    model: Model, operands: Sequence[Operand], operations: Sequence[Operation | None], outputs: Sequence[int]
-) -> Model:
-    """The model of these parts, without operations whose outputs nobody reads and without operands nobody uses."""
+def living(operations: Sequence[Operation | None], outputs: Sequence[int]) -> list[Operation]:
+    """The operations that some of the outputs depend on, in order."""
     needed = set(outputs)
     alive: list[Operation] = []
     for operation in reversed(operations):
         if operation is not None and not needed.isdisjoint(operation.outputs):
             needed.update(operation.inputs)
             alive.append(operation)
-    alive.reverse()
+    return alive[::-1]
+
+
+def assemble(
+    model: Model, operands: Sequence[Operand], operations: Sequence[Operation | None], outputs: Sequence[int]
+) -> Model:
+    """The model of these parts, without operations whose outputs nobody reads and without operands nobody uses."""
+    alive = living(operations, outputs)
     used = dict.fromkeys(model.inputs)
     for operation in alive:
         used |= dict.fromkeys((*operation.inputs, *operation.outputs))

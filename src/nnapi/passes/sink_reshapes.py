@@ -17,6 +17,8 @@ ELEMENTWISE = frozenset((
     "MINIMUM", "MUL", "NEG", "POW", "PRELU", "QUANTIZE", "RELU", "RELU1", "RELU6", "RSQRT", "SIN", "SQRT", "SUB",
     "TANH",
 ))  # fmt: skip
+LIMIT = 1 << 16
+"""Elements that a constant may grow to, to fit the shape before."""
 
 
 def sink_reshapes(model: Model) -> Model:
@@ -72,12 +74,16 @@ def _fitting(graph: Graph, i: int, before: Dimensions, after: Dimensions) -> int
         return None
     if value.size == 1:
         return i if value.ndim <= len(after) else graph.constant(value.reshape(1), operand)
+    wide = value.reshape((1,) * (len(before) - value.ndim) + value.shape)
     kept = [d for d, size in enumerate(before) if size != 1]
-    if [before[d] for d in kept] != [size for size in after if size != 1]:
+    if [before[d] for d in kept] == [size for size in after if size != 1]:
+        sizes = iter(wide.shape[d] for d in kept)
+        shape = tuple(1 if size == 1 else next(sizes) for size in after)
+    elif before[0] == after[0] and wide.shape[0] == 1 and math.prod(before[1:]) <= LIMIT:
+        wide, shape = np.broadcast_to(wide, (1, *before[1:])), (1, *after[1:])
+    else:
         return None
-    sizes = iter(((1,) * (len(before) - value.ndim) + value.shape)[d] for d in kept)
-    shape = [1 if size == 1 else next(sizes) for size in after]
-    if math.prod(shape) != value.size:
+    if math.prod(shape) != wide.size:
         return None
     leading = next(d for d, size in enumerate(shape) if size != 1)
-    return graph.constant(value.reshape(shape[leading:]), operand)
+    return graph.constant(wide.reshape(shape[leading:]), operand)
