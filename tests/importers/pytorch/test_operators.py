@@ -27,6 +27,7 @@ IMAGE = (2, 6, 9, 8)
 ROW = (2, 6, 9)
 CUBE = (2, 3, 2, 12)
 IDS = torch.tensor([[3, 0, 2], [1, 4, 4]])
+BYTES = torch.arange(24, dtype=torch.uint8).reshape(1, 2, 4, 3) * 10
 BITS = torch.tensor([[True, False, True], [False, False, True]])
 COUNTS = torch.arange(-6, 6, dtype=torch.int32).reshape(3, 4)
 
@@ -274,6 +275,10 @@ SHAPE: list[Case] = [
     ("to float", lambda x: x.float() * 0.5, [COUNTS], EXACT),
     ("to int", lambda x: (x * 3).int(), [(3, 4)], EXACT),
     ("to bool", lambda x: x.bool(), [COUNTS], EXACT),
+    ("bytes moved", lambda x: (x.permute(0, 3, 1, 2)[:, :, ::2], x.flatten(1)), [BYTES], EXACT),
+    ("bytes to floats", lambda x: x.float() / 255, [BYTES], EXACT),
+    ("bytes compared and cast", lambda x: (x > 30, x.bool(), x.int() * 3), [BYTES], EXACT),
+    ("to bytes", lambda x: (x.float() / 2).to(torch.uint8), [BYTES], EXACT),
     ("float of bool", lambda x: x.float(), [BITS], EXACT),
     ("clone and detach", lambda x: x.clone().detach().contiguous() + 1, [(2, 3)], EXACT),
     ("bool moved", lambda x: x.unsqueeze(1).expand(2, 4, 3).transpose(0, 1), [BITS], EXACT),

@@ -19,7 +19,7 @@ from nnapi.errors import ModelError, UnsupportedOperation, UsageError
 from nnapi.importers.pytorch.read import read
 from nnapi.ir.model import Model
 from nnapi.ir.verify import feature_level, verify
-from nnapi.ops.types import B8, F16, F32, I32, OperandType
+from nnapi.ops.types import B8, F16, F32, I32, Q8, OperandType
 
 from .conftest import Function, agree, extensions
 
@@ -84,7 +84,7 @@ def test_a_dictionary_gives_keyword_arguments() -> None:
 
 TYPES: list[tuple[torch.dtype, OperandType]] = [
     (torch.float32, F32), (torch.float64, F32), (torch.bfloat16, F32), (torch.float16, F16), (torch.int64, I32),
-    (torch.int32, I32), (torch.uint8, I32), (torch.bool, B8),
+    (torch.int32, I32), (torch.uint8, Q8), (torch.bool, B8), (torch.int8, I32),
 ]  # fmt: skip
 
 
@@ -92,7 +92,7 @@ TYPES: list[tuple[torch.dtype, OperandType]] = [
 def test_input_types(dtype: torch.dtype, type: OperandType) -> None:
     model = read(Function(lambda x: x == x), torch.zeros(3, dtype=dtype))
     assert model.input_operands[0].type == type
-    is_exact = dtype in (torch.float32, torch.float16, torch.int32, torch.bool)
+    is_exact = dtype in (torch.float32, torch.float16, torch.int32, torch.bool, torch.uint8)
     assert model.metadata.get("input inputs_0", "") == ("" if is_exact else f"{dtype} in PyTorch, {type.name} here")
 
 

@@ -10,13 +10,15 @@ from nnapi.importers.pytorch.activation import unary
 from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 from nnapi.ops.numeric import NONE
-from nnapi.ops.types import B8, F16, F32, I32, OperandType
+from nnapi.ops.types import B8, F16, F32, I32, Q8, OperandType
 
 Number = bool | int | float
 
 
 def pair(e: Emitter, x: Tensor | Number, y: Tensor | Number, type: OperandType) -> tuple[Tensor, Tensor]:
     """Both operands in the type that PyTorch computes in."""
+    if type == Q8:
+        raise Inexpressible("arithmetic on bytes, which wraps")
     like = Tensor((), type)
     first, second = (e.cast(v, type) if isinstance(v, Tensor) else e.like(v, like) for v in (x, y))
     return first, second
@@ -25,11 +27,13 @@ def pair(e: Emitter, x: Tensor | Number, y: Tensor | Number, type: OperandType) 
 def common_type(x: Tensor | Number, y: Tensor | Number) -> OperandType:
     """The type two operands are compared in: a tensor with dimensions decides over numbers within a kind."""
     ranked = [v for v in (x, y) if isinstance(v, Tensor)]
-    for kinds in ((F32, F16), (I32,)):
-        found = [t for t in ranked if t.type in kinds]
-        if found:
-            fractional = kinds == (I32,) and any(isinstance(v, float) for v in (x, y))
-            return F32 if fractional else max(found, key=lambda t: (t.rank > 0, t.type == F32)).type
+    floats = [t for t in ranked if t.is_float]
+    if floats:
+        return max(floats, key=lambda t: (t.rank > 0, t.type == F32)).type
+    if any(isinstance(v, float) for v in (x, y)):
+        return F32
+    if any(t.type in (I32, Q8) for t in ranked):
+        return I32
     return I32 if any(not isinstance(v, (bool, Tensor)) for v in (x, y)) else B8
 
 

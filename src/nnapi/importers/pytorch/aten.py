@@ -61,7 +61,7 @@ def encode(node: fx.Node) -> bytes:
     def placeholder(v: fx.Node) -> dict[str, Any]:
         tensor = v.meta["val"]
         result: dict[str, Any] = {"tensor": places[v]}
-        if tensor.dtype not in EXACT:
+        if tensor.dtype not in EXACT.values():
             result["dtype"] = str(tensor.dtype).removeprefix("torch.")
         if tensor.ndim == 0:
             result["rank"] = 0

@@ -18,11 +18,11 @@ import torch
 from nnapi.errors import ModelError
 from nnapi.importers.pytorch import aten, rank
 from nnapi.importers.pytorch.rank import MAX_RANK, Dims
-from nnapi.importers.pytorch.tensor import EXACT, TYPES, Inexpressible, Tensor, array_of, tensor_of
+from nnapi.importers.pytorch.tensor import EXACT, TYPES, Inexpressible, Tensor, array_of, operand_of, tensor_of
 from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import ATEN
 from nnapi.ops.numeric import NONE
-from nnapi.ops.types import B8, F16, F32, I32, Q8, Array, Operand, OperandType
+from nnapi.ops.types import B8, F32, I32, Q8, Array, Operand, OperandType
 
 MOVING: Final = frozenset((
     "CONCATENATION", "GATHER", "PAD", "RESHAPE", "SLICE", "SPLIT", "STRIDED_SLICE", "TILE", "TRANSPOSE",
@@ -105,14 +105,14 @@ class Emitter:
         target = [-1 if d is None else d for d in shape]
         if max(len(shape), len(source.shape or ())) <= MAX_RANK:
             return self.ref(self.add("RESHAPE", input=self.unwrap(source), shape=target))
-        output = Operand(source.type, tuple(d or 0 for d in shape))
+        output = operand_of(source.type, shape)
         return self.call_aten("reshape.default", [source], aten.encode_reshape(target), [output])[0]
 
     def call_aten(
         self, overload: str, inputs: Sequence[Ref], arguments: bytes, outputs: Sequence[Operand]
     ) -> list[Ref]:
         """Write the extension operation that calls an ATen overload."""
-        operand = self.builder.constant(aten.array_of(arguments), Operand(Q8, scale=1.0))
+        operand = self.builder.constant(aten.array_of(arguments), operand_of(Q8))
         named = [replace(o, name=self.name) for o in outputs]
         return list(self.builder.add_raw(ATEN + overload, [*inputs, operand], named, name=self.name))
 
@@ -121,12 +121,12 @@ class Emitter:
         key = (value.data_ptr(), value.dtype, value.shape, value.stride(), shape)
         if key not in self._constants:
             array = array_of(value).reshape([d or 0 for d in shape])
-            self._constants[key] = (value, self.builder.constant(array, Operand(TYPES[value.dtype])))
+            self._constants[key] = (value, self.builder.constant(array, operand_of(TYPES[value.dtype])))
         return self._constants[key][1]
 
     def like(self, number: float | Array | Sequence[int], x: Tensor) -> Tensor:
         """A constant of x's type: a number of rank 0, or an array as it is."""
-        dtype = {F16: torch.float16, I32: torch.int64, B8: torch.bool}.get(x.type, torch.float32)
+        dtype = torch.int64 if x.type == I32 else EXACT[x.type]  # whether 32 bits do is seen later
         if not isinstance(number, (bool, int, float)):
             return tensor_of(torch.as_tensor(number, dtype=dtype))
         key = (str(number), dtype)
@@ -270,14 +270,14 @@ class Emitter:
         if x.type == type:
             return x
         if x.is_constant:
-            dtype = next(d for d in EXACT if TYPES[d] == type)
-            return tensor_of(x.value.to(dtype))
+            return tensor_of(x.value.to(EXACT[type]))
         if type == B8:
+            x = self.cast(x, I32) if x.type == Q8 else x
             return self.elementwise("NOT_EQUAL", input0=x, input1=self.like(0, x))
         if x.type == B8:  # which CAST does not take
             one, zero = (self.expand(self.like(n, Tensor((), type)), x.shape) for n in (1, 0))
             return self.elementwise("SELECT", condition=x, input0=one, input1=zero)
-        return self.elementwise("CAST", Operand(type, name=self.name), input=x)
+        return self.elementwise("CAST", operand_of(type, name=self.name), input=x)
 
     def binary(self, type: str, x: Tensor, y: Tensor | float, activation: int = NONE) -> Tensor:
         """ADD, SUB, MUL or DIV."""

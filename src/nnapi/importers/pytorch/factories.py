@@ -9,7 +9,7 @@ import torch
 
 from nnapi.errors import ModelError
 from nnapi.importers.pytorch.emitter import Emitter
-from nnapi.importers.pytorch.tensor import TYPES, Tensor, tensor_of
+from nnapi.importers.pytorch.tensor import EXACT, Tensor, tensor_of
 
 
 def filled(value: float) -> Callable[..., Tensor]:
@@ -20,8 +20,7 @@ def filled(value: float) -> Callable[..., Tensor]:
 def _full(e: Emitter, value: Any) -> Tensor:
     if None in e.shape:
         raise ModelError(f"makes a tensor of {e.shape}, unknown until run time", hint="export with fixed sizes")
-    dtype = next(d for d in (torch.float32, torch.float16, torch.int32, torch.bool) if TYPES[d] == e.type)
-    return tensor_of(torch.full((), value, dtype=dtype).expand([d or 0 for d in e.shape]))
+    return tensor_of(torch.full((), value, dtype=EXACT[e.type]).expand([d or 0 for d in e.shape]))
 
 
 FUNCTIONS = {

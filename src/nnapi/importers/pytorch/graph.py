@@ -45,11 +45,11 @@ from nnapi.importers.pytorch.tensor import (
     Tensor,
     Unknown,
     dims_of,
+    operand_of,
     tensor_of,
 )  # fmt: skip
 from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import Model
-from nnapi.ops.types import Operand
 
 FAMILIES = (
     activation,
@@ -143,9 +143,9 @@ def _user_input(argument: Any, placeholders: Mapping[str, fx.Node], builder: Bui
     if value.dtype not in TYPES:
         raise ModelError(f"input {argument.name!r} is {value.dtype}, which NNAPI has no type for")
     shape, type = dims_of(value), TYPES[value.dtype]
-    if value.dtype not in EXACT:
+    if value.dtype not in EXACT.values():
         builder.metadata[f"input {argument.name}"] = f"{value.dtype} in PyTorch, {type.name} here"
-    ref = builder.input(argument.name, type, [d or 0 for d in shape or (1,)])
+    ref = builder.input_operand(operand_of(type, shape or (1,), argument.name))
     return Tensor(shape, type, ref)
 
 
@@ -183,7 +183,7 @@ def _declare_outputs(e: Emitter, outputs: Sequence[Any], names: Sequence[str], t
 
 
 def _copy(e: Emitter, ref: Ref) -> Ref:
-    output = Operand(ref.type, name=e.name)
+    output = operand_of(ref.type, name=e.name)
     return e.builder.add("CAST", {"input": ref}, output, name=e.name)
 
 
@@ -299,7 +299,7 @@ class Conversion:
             raise ModelError("gives something else than tensors, and no NNAPI operation says it")
         e = self.emitter
         inputs = [e.ref(self.values[n]) for n in aten.tensors_of(node)]
-        outputs = [Operand(_type_of(v), tuple(d or 0 for d in dims_of(v) or (1,))) for v in results]
+        outputs = [operand_of(_type_of(v), dims_of(v) or (1,)) for v in results]
         overload = aten.SAFE_NAMES.get(str(node.target), str(node.target)).removeprefix("aten.")
         refs = e.call_aten(overload, inputs, aten.encode(node), outputs)
         written = [Tensor(dims_of(v), r.type, r) for v, r in zip(results, refs)]
@@ -340,7 +340,7 @@ class Conversion:
     def _written(self, node: fx.Node, type: str, given: dict[str, Any], operands: Sequence[Tensor]) -> list[Tensor]:
         """IF or WHILE, with what PyTorch says of its results."""
         values = pytree.tree_leaves(node.meta["val"])
-        outputs = [Operand(_type_of(v), name=self.emitter.name) for v in values]
+        outputs = [operand_of(_type_of(v), name=self.emitter.name) for v in values]
         inputs = [t for t in operands if t.ref]
         written = self.emitter.add_many(type, outputs, **given, inputs=inputs)
         return [self._same(w, v) for w, v in zip(written, values)]

@@ -9,9 +9,8 @@ from nnapi.errors import ModelError
 from nnapi.importers.pytorch.convolution import zeros
 from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.slicing import join, pieces, window
-from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor, operand_of
 from nnapi.ops.numeric import RELU
-from nnapi.ops.types import Operand
 
 TANH: Final = 4
 """NNAPI's code for it in recurrent operations."""
@@ -66,7 +65,7 @@ def _run(
             named = weights(e, params[at * size : (at + 1) * size], layers.has_biases)
             named |= {name: _state(e, state, at) for name, state in states.items()}
             inputs |= {prefix + name: value for name, value in named.items()}
-        outputs = [Operand(x.type, name=e.name)] * (1 + len(states) * layers.directions)
+        outputs = [operand_of(x.type, name=e.name)] * (1 + len(states) * layers.directions)
         written = e.add_many(
             f"{'BI' if layers.is_bidirectional else 'UNI'}DIRECTIONAL_SEQUENCE_{operation}",
             outputs if max(e.wanted, default=0) > 0 else None,

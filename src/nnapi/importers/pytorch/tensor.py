@@ -12,14 +12,14 @@ import torch
 from nnapi.errors import ModelError
 from nnapi.importers.pytorch.rank import Dims
 from nnapi.ir.builder import Ref
-from nnapi.ops.types import B8, F16, F32, I32, Array, OperandType
+from nnapi.ops.types import B8, F16, F32, I32, Q8, Array, Operand, OperandType
 
 TYPES: Final = {
     torch.float32: F32, torch.float64: F32, torch.bfloat16: F32, torch.float16: F16, torch.bool: B8,
-    torch.int64: I32, torch.int32: I32, torch.int16: I32, torch.int8: I32, torch.uint8: I32,
+    torch.int64: I32, torch.int32: I32, torch.int16: I32, torch.int8: I32, torch.uint8: Q8,
 }  # fmt: skip
-EXACT: Final = frozenset((torch.float32, torch.float16, torch.bool, torch.int32))
-"""The types that NNAPI has as they are; the others take the nearest one."""
+EXACT: Final = {F32: torch.float32, F16: torch.float16, B8: torch.bool, I32: torch.int32, Q8: torch.uint8}
+"""The types that both have; PyTorch's others take the nearest one. Bytes are quantized with scale 1, zero point 0."""
 
 
 class Inexpressible(Exception):
@@ -75,6 +75,11 @@ class Tensor:
         if size is None:
             raise Inexpressible(f"dimension {axis} is unknown until run time")
         return size
+
+
+def operand_of(type: OperandType, shape: Dims = (), name: str = "") -> Operand:
+    """An operand for a tensor of that type and shape."""
+    return Operand(type, tuple(d or 0 for d in shape), 1.0 if type == Q8 else 0.0, name=name)
 
 
 def dims_of(value: torch.Tensor) -> Dims:
