@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from nnapi.ir import composites
 from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import Model
 from nnapi.ops.types import F32, I32, Q8, Q8S, Operand
@@ -260,12 +261,23 @@ class Grower:
             y = self.b.add("ABS", {"input": self.constant(shape, x)})
             self.add("MAXIMUM", {"input0": x, "input1": y})
 
+    def composite(self) -> None:
+        x = self.pick()
+        kind = self.random.choice(["gelu", "silu", "layer_norm"])
+        if self.quantized:
+            return
+        if kind == "layer_norm":
+            gamma, beta = self.constant(x.shape[-1:], x), self.constant(x.shape[-1:], x)
+            self.values.append(composites.layer_norm(self.b, x, gamma, beta, epsilon=0.1))
+        else:
+            self.values.append(getattr(composites, kind)(self.b, x))
+
 
 STEPS = (
     Grower.convolution, Grower.pool, Grower.resize, Grower.shuffle, Grower.unary, Grower.binary, Grower.neutral,
     Grower.prelu, Grower.concatenation, Grower.reshape, Grower.merge, Grower.squeeze, Grower.transpose, Grower.softmax,
     Grower.mean, Grower.part, Grower.strided, Grower.pad, Grower.split, Grower.gather, Grower.fully_connected,
-    Grower.product, Grower.select, Grower.constants,
+    Grower.product, Grower.select, Grower.constants, Grower.composite,
 )  # fmt: skip
 
 
