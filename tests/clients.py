@@ -20,6 +20,8 @@ from nnapi.runtime.memory import FileMemory
 FLOAT32, INT32, TENSOR_FLOAT32, TENSOR_INT32, QUANT8 = 0, 1, 3, 4, 5
 ADD, RELU = 0, 19
 REFERENCE = Device(ReferenceDriver())
+MakeFile = Callable[[bytes], int]
+"""content -> a descriptor; see runtime/conftest.py."""
 MakeMemory = Callable[..., FileMemory]
 """(array, protection) -> a memory with its bytes; see runtime/conftest.py."""
 

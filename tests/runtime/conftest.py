@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from clients import MakeMemory
+from clients import MakeFile, MakeMemory
 from nnapi.ops.types import Array
 from nnapi.runtime import Memory
 from nnapi.runtime.memory import FileMemory
-
-MakeFile = Callable[[bytes], int]
 
 
 @pytest.fixture

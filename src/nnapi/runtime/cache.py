@@ -59,12 +59,12 @@ class Cache:
     def read(self, key: str) -> Entry | None:
         """The entry, if it is there and whole."""
         directory = self._place(key)
+        if not directory.exists():
+            return None
         try:
             manifest, digests = _read_manifest(directory)
             files = {name: _read(directory / name, digest) for name, digest in digests.items()}
             os.utime(directory)
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError) as error:
             log.info(f"cache entry {directory} is damaged and made anew: {error}")
             self.remove(key)
@@ -140,10 +140,7 @@ def _read_manifest(directory: Path) -> tuple[Manifest, Mapping[str, str]]:
 
 
 def _read(path: Path, digest: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ValueError(f"{path.name} is missing") from error
+    content = path.read_bytes()
     if _digest(content) != digest:
         raise ValueError(f"{path.name} is not what was written")
     return content

@@ -64,9 +64,24 @@ def read_entry(entry: Entry, model: Model, target: Target) -> Program:
         inputs, outputs, accepted, is_optimized = (
             entry.manifest[field] for field in ("inputs", "outputs", "accepted", "optimized")
         )
-        return Program(steps, inputs, outputs, accepted, is_optimized=is_optimized)
+        program = Program(steps, inputs, outputs, accepted, is_optimized=is_optimized)
+        _check(program, model)
+        return program
     except (KeyError, TypeError, ValueError, IndexError, ModelError) as error:
         raise CompileError(f"the cache entry cannot be used: {error}") from error
+
+
+def _check(program: Program, model: Model) -> None:
+    """ValueError unless every value is there before it is used, and there are as many as the client gives and gets."""
+    known = set(program.inputs)
+    for step in program.steps:
+        if not known >= set(step.inputs):
+            raise ValueError(f"{step.device} reads what nobody writes")
+        known |= set(step.outputs)
+    if not known >= set(program.outputs):
+        raise ValueError("an output is written by nobody")
+    if (len(program.inputs), len(program.outputs)) != (len(model.inputs), len(model.outputs)):
+        raise ValueError("it has other inputs or outputs")
 
 
 def _read_step(
