@@ -68,7 +68,7 @@ def _read(path: Path, operand: Operand, images: ImageOptions) -> Array:
         try:
             return np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise ExecutionError(f"cannot read {path}: {error}") from error
+            raise ExecutionError(f"cannot read {path}: {_reason(error)}") from error
     raise UsageError(f"{path}: not .npy, .npz or an image ({' '.join(IMAGES)})")
 
 
@@ -77,7 +77,7 @@ def _read_npz(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ExecutionError(f"cannot read {path}: {error}") from error
+        raise ExecutionError(f"cannot read {path}: {_reason(error)}") from error
 
 
 def _read_image(path: Path, operand: Operand, options: ImageOptions) -> Array:
@@ -90,7 +90,7 @@ def _read_image(path: Path, operand: Operand, options: ImageOptions) -> Array:
             image.load()
             pixels = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ExecutionError(f"cannot read image {path}: {error}") from error
+        raise ExecutionError(f"cannot read image {path}: {_reason(error)}") from error
     return image_tensor(pixels, operand, options)
 
 
@@ -124,3 +124,8 @@ def _center_crop(picture, ratio: float):  # type: ignore[no-untyped-def]
     new_width, new_height = min(width, round(height / ratio)), min(height, round(width * ratio))
     left, top = (width - new_width) // 2, (height - new_height) // 2
     return picture.crop((left, top, left + new_width, top + new_height))
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the number and the path that OSError writes around it."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
