@@ -68,12 +68,15 @@ def around(shape: Dims, axes: Sequence[int]) -> tuple[Dims, list[int]]:
 def runs(shape: Dims, chosen: Sequence[int]) -> tuple[Dims, list[int]]:
     """The shape with neighbours merged that are all chosen, or all not, and which of its dimensions are chosen.
 
-    >>> runs((2, 3, 4, 5, 6), [1, 2, 4])
+    Dimensions of size 1 go.
+
+    >>> runs((2, 3, 4, 1, 5, 6), [1, 2, 5])
     ((2, 12, 5, 6), [1, 3])
     """
-    groups = [(k, list(group)) for k, group in itertools.groupby(range(len(shape)), key=lambda i: i in chosen)]
+    long = [i for i, d in enumerate(shape) if d != 1]
+    groups = [(k, list(group)) for k, group in itertools.groupby(long, key=lambda i: i in chosen)]
     dims = tuple(product([shape[i] for i in group]) for _, group in groups)
-    return dims, [i for i, (k, _) in enumerate(groups) if k]
+    return dims or (1,), [i for i, (k, _) in enumerate(groups) if k]
 
 
 def transposes(shape: Dims, order: Sequence[int]) -> list[Step]:

@@ -21,13 +21,26 @@ def reduced(e: Emitter, type: str, x: Tensor, axes: Axes, keep: bool = False) ->
     chosen = x.axes(axes)
     kept = tuple(1 if i in chosen else d for i, d in enumerate(x.shape))
     shape = kept if keep else tuple(d for i, d in enumerate(x.shape) if i not in chosen)
-    if not x.rank:
-        return x
     if x.rank > MAX_RANK:
-        view, chosen = rank.runs(x.shape, chosen)
-        x, keep = e.viewed(x, view), False
-    y = e.add(type, input=x, axes=chosen, keep_dims=int(keep) if type == "MEAN" else keep)
-    return e.reshape(y, shape)
+        return e.reshape(_reduced_in_steps(e, type, x, chosen), shape)
+    return e.reshape(_written(e, type, x, chosen, keep), shape) if x.rank else x
+
+
+def _reduced_in_steps(e: Emitter, type: str, x: Tensor, axes: Sequence[int]) -> Tensor:
+    """x of any rank reduced along `axes`: at once where few enough dimensions are left of it, else run after run."""
+    view, chosen = rank.runs(x.shape, axes)
+    y = e.viewed(x, view)
+    if len(view) <= MAX_RANK:
+        return _written(e, type, y, chosen, keep=False) if chosen else y
+    for axis in chosen:
+        part, at = e.around(y, axis)
+        view = (*view[:axis], 1, *view[axis + 1 :])
+        y = e.viewed(_written(e, type, part, at, keep=True), view)
+    return y
+
+
+def _written(e: Emitter, type: str, x: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return e.add(type, input=x, axes=axes, keep_dims=int(keep) if type == "MEAN" else keep)
 
 
 def reduction(type: str) -> Callable[..., Tensor]:

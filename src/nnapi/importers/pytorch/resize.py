@@ -57,7 +57,7 @@ def upsample(kind: str, dimensions: int, nnapi: str = "") -> tuple[Callable[...,
         else:
             y = image
             for axis, size, factor in zip((2, 3), target, factors):
-                if image.shape[axis] != size:
+                if image.shape[axis] != size or (factor is not None and not corners):
                     y = resampled(e, y, axis, _resampling(kind, size, corners if has_corners else None, factor))
         return e.reshape(y, e.shape)
 
