@@ -21,7 +21,6 @@ from nnapi.ops.types import Array
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.plan import Plan
 from nnapi.partitioning.verdict import Verdicts, judge
-from nnapi.passes.layout import to_layout
 from nnapi.passes.run import run_passes
 from nnapi.runtime.session import Session, build_session
 
@@ -30,8 +29,7 @@ Devices = str | Iterable[str | Driver] | None
 
 def optimize(model: Model, *, layout: Layout | None = "nhwc") -> Model:
     """The same function with fewer operations: folded, fused, in one layout (None: as it is). Model -> Model."""
-    model = run_passes(model)
-    return model if layout is None else run_passes(to_layout(model, layout))
+    return run_passes(model, layout=layout)
 
 
 def partition(
