@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from nnapi.drivers import registry
@@ -84,10 +85,15 @@ def _takes_all(driver: Driver, model: IrModel) -> bool:
 
 def devices() -> list[Device]:
     """Every device, or those that NNAPI_DEVICES names, in its order; the same objects each time."""
-    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+    return list(_found(os.environ.get(VARIABLE, "")))
+
+
+@cache
+def _found(variable: str) -> tuple[Device, ...]:
+    names = [name.strip() for name in variable.split(",") if name.strip()]
     drivers = _named(names) if names else registry.available()
     with _lock:
-        return [_devices.setdefault(d.name, Device(d)) for d in drivers]
+        return tuple(_devices.setdefault(d.name, Device(d)) for d in drivers)
 
 
 def _named(names: list[str]) -> list[Driver]:
