@@ -13,9 +13,10 @@ from nnapi import __version__
 from nnapi.drivers.driver import Deadline, Preference
 from nnapi.errors import CompileError, ModelError
 from nnapi.ir.model import Model as IrModel
+from nnapi.ir.model import Operation
 from nnapi.ir.specialize import specialize
 from nnapi.ir.verify import verify
-from nnapi.ops.types import Operand
+from nnapi.ops.types import Operand, OperandType
 from nnapi.runtime import log
 from nnapi.runtime.cache import Cache, key_of
 from nnapi.runtime.codes import TOKEN_BYTES, PreferenceCode, PriorityCode, bad_data, bad_state, result_of
@@ -258,15 +259,42 @@ class Compilation:
 
 
 def _variant(model: IrModel, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> IrModel:
+    """`model` on other inputs and outputs; where it cannot take an input's scale, on that input requantized."""
+    try:
+        return _checked(_on(model, inputs, outputs), inputs)
+    except ModelError as error:
+        try:
+            return _checked(_requantized(model, inputs, outputs), inputs)
+        except ModelError:
+            bad_data(f"the model does not take these operand types: {error}")
+
+
+def _checked(model: IrModel, inputs: Sequence[Operand]) -> IrModel:
+    changed = specialize(model, [o.dimensions for o in inputs])
+    verify(changed)
+    return changed
+
+
+def _on(model: IrModel, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> IrModel:
     operands = list(model.operands)
     for index, operand in zip((*model.inputs, *model.outputs), (*inputs, *outputs)):
         operands[index] = operand
-    try:
-        changed = specialize(replace(model, operands=tuple(operands)), [o.dimensions for o in inputs])
-        verify(changed)
-    except ModelError as error:
-        bad_data(f"the model does not take these operand types: {error}")
-    return changed
+    return replace(model, operands=tuple(operands))
+
+
+def _requantized(model: IrModel, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> IrModel:
+    """DEQUANTIZE and QUANTIZE between each input of another scale or zero point and the model as it was built."""
+    own = [replace(model.operands[i], dimensions=o.dimensions) for i, o in zip(model.inputs, inputs)]
+    changed = _on(model, own, outputs)
+    operands, before, indexes = list(changed.operands), [], list(changed.inputs)
+    for place, (index, given) in enumerate(zip(changed.inputs, inputs)):
+        if _quant(given) != _quant(operands[index]):
+            real = replace(given, type=OperandType.TENSOR_FLOAT32, scale=0.0, zero_point=0)
+            indexes[place] = len(operands)
+            operands += [given, real]
+            before.append(Operation("DEQUANTIZE", (indexes[place],), (indexes[place] + 1,)))
+            before.append(Operation("QUANTIZE", (indexes[place] + 1,), (index,)))
+    return replace(changed, operands=tuple(operands), operations=(*before, *changed.operations), inputs=tuple(indexes))
 
 
 def _quant(operand: Operand) -> tuple[float, int]:
