@@ -400,7 +400,7 @@ def test_the_programs_for_other_types_are_kept_but_not_for_ever() -> None:
     assert len(compilation._variants) == compilation_module.MAX_VARIANTS
 
 
-def test_a_quantization_that_the_model_does_not_take() -> None:
+def test_a_quantization_that_an_operation_does_not_take_is_brought_to_its_own() -> None:
     model = Model()
     for _ in range(2):
         model.add_operand(QUANT8, [4], 0.5, 128)
@@ -408,10 +408,11 @@ def test_a_quantization_that_the_model_does_not_take() -> None:
     model.identify_inputs_and_outputs([0], [1])
     model.finish()
     execution = Execution(compiled(model))
-    execution.set_input(0, (QUANT8, [4], 0.25, 128), np.zeros(4, np.uint8))
-    execution.set_output(0, None, np.zeros(4, np.uint8))
-    with refused("BAD_DATA", "the model does not take these operand types"):
-        execution.compute()
+    got = np.zeros(4, np.uint8)
+    execution.set_input(0, (QUANT8, [4], 0.25, 100), np.array([0, 100, 104, 255], np.uint8))
+    execution.set_output(0, None, got)
+    execution.compute()
+    assert got.tolist() == [128, 128, 130, 206]  # 0, 0, 1 and 38.75, which lies between two quanta
 
 
 def test_known_dimensions_bring_operations_back_to_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
