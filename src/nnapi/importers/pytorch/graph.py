@@ -29,6 +29,7 @@ from nnapi.importers.pytorch import (
     linear,
     normalization,
     pooling,
+    quantized,
     recurrent,
     reduction,
     resize,
@@ -61,6 +62,7 @@ FAMILIES = (
     linear,
     normalization,
     pooling,
+    quantized,
     recurrent,
     reduction,
     resize,
@@ -96,7 +98,7 @@ def convert(program: torch.export.ExportedProgram, name: str = "") -> Model:
     ]
     given = {v.ref.index for v in inputs if isinstance(v, Tensor) and v.ref is not None}
     _declare_outputs(conversion.emitter, outputs, _output_names(program), given)
-    return builder.finish()
+    return quantized.in_integers(builder.finish())
 
 
 def _prepared(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
@@ -245,7 +247,7 @@ class Conversion:
         tensors = [v for v in given if isinstance(v, Tensor)]
         unknown = any(isinstance(v, Unknown) for v in given)
         name = _functional_name(target)
-        if all(t.is_constant for t in tensors) and not unknown and _is_pure(target):
+        if all(t.is_constant for t in tensors) and not unknown and _is_pure(target) and name not in quantized.KEPT:
             return _evaluated(target, args, kwargs)
         results = value if isinstance(value, (tuple, list)) else (value,)
         self.emitter.result = tuple((dims_of(v), _type_of(v)) for v in results if isinstance(v, torch.Tensor))
@@ -279,7 +281,8 @@ class Conversion:
         agree = len(wanted) == len(written.shape) and all(
             None in (a, b) or a == b for a, b in zip(wanted, written.shape)
         )
-        if written.type != type or not (agree or (wanted == () and written.shape == (1,))):
+        is_stored = written.type.is_quantized and value.dtype in quantized.STORED
+        if not (written.type == type or is_stored) or not (agree or (wanted == () and written.shape == (1,))):
             raise AssertionError(
                 f"{self.emitter.name}: written as {written.type.name} {written.shape}, PyTorch has {type.name} {wanted}"
             )
