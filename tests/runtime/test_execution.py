@@ -42,6 +42,7 @@ from nnapi.runtime import (
 )  # fmt: skip
 from nnapi.runtime import compilation as compilation_module
 from nnapi.runtime.codes import NO_DURATION, OutputInsufficientSize
+from nnapi.runtime.queue import QUEUE
 
 X, Y = np.arange(4, dtype=np.float32), np.full(4, 2, np.float32)
 DEQUANTIZE, LOGICAL_NOT, RANK, TILE = (OPERATIONS[name].code for name in ("DEQUANTIZE", "LOGICAL_NOT", "RANK", "TILE"))
@@ -578,6 +579,26 @@ def test_padding_does_not_make_short_buffers_long() -> None:
     execution.enable_input_and_output_padding(True)
     with refused("BAD_DATA", "takes 16 bytes, given 12"):
         execution.set_input(0, None, X[:3])
+
+
+# Interruption
+
+
+def test_an_interrupted_execution_is_over() -> None:
+    class Interrupted(FakeDriver):
+        def prepare(self, model, options):  # type: ignore[no-untyped-def]
+            return self
+
+        def run(self, inputs, outputs=None):  # type: ignore[no-untyped-def]
+            raise KeyboardInterrupt
+
+    execution = bound(compiled(elementwise(), [device(Interrupted("interrupted"))]), [X, Y], [room()])
+    with pytest.raises(KeyboardInterrupt):
+        execution.compute()
+    assert not execution.is_running
+    with refused("BAD_STATE", "the execution failed: OP_FAILED: the execution was interrupted"):
+        execution.get_output_operand_rank(0)
+    assert QUEUE._free == QUEUE.slots
 
 
 # Timing

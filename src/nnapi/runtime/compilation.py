@@ -5,18 +5,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from nnapi import __version__
 from nnapi.drivers.driver import Deadline, Preference
-from nnapi.errors import CompileError, ModelError
+from nnapi.errors import CompileError
 from nnapi.ir.model import Model as IrModel
-from nnapi.ir.model import Operation
-from nnapi.ir.specialize import specialize
-from nnapi.ir.verify import verify
-from nnapi.ops.types import Operand, OperandType
+from nnapi.ops.types import Operand
 from nnapi.runtime import log
 from nnapi.runtime.cache import Cache, key_of
 from nnapi.runtime.codes import TOKEN_BYTES, PreferenceCode, PriorityCode, bad_data, bad_state, result_of
@@ -25,6 +21,7 @@ from nnapi.runtime.device import Device, devices
 from nnapi.runtime.entry import read_entry, write_entry
 from nnapi.runtime.model import Model
 from nnapi.runtime.program import Program
+from nnapi.runtime.retyped import quant_of, retyped
 from nnapi.runtime.slot import Slot, slots_of
 from nnapi.runtime.view import Buffer, bytes_of
 
@@ -188,7 +185,7 @@ class Compilation:
         if inputs == model.input_operands and outputs == model.output_operands:
             return general, outputs
         own = (*model.input_operands, *model.output_operands)
-        is_requantized = any(_quant(a) != _quant(b) for a, b in zip((*inputs, *outputs), own))
+        is_requantized = any(quant_of(a) != quant_of(b) for a, b in zip((*inputs, *outputs), own))
         if not is_requantized and (inputs == model.input_operands or general.accepted == general.operations):
             return general, model.output_operands
         key = (inputs, outputs)
@@ -196,7 +193,7 @@ class Compilation:
             if key in self._variants:
                 self._variants.move_to_end(key)
                 return self._variants[key]
-        changed = _variant(model, inputs, outputs)
+        changed = retyped(model, inputs, outputs)
         variant = compile_model(changed, self._target(), Deadline()), changed.output_operands
         with self._lock:
             self._variants[key] = variant
@@ -256,49 +253,6 @@ class Compilation:
     def _require_unfinished(self, call: str) -> None:
         if self.is_finished:
             bad_state(f"{call}: the compilation is finished")
-
-
-def _variant(model: IrModel, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> IrModel:
-    """`model` on other inputs and outputs; where it cannot take an input's scale, on that input requantized."""
-    try:
-        return _checked(_on(model, inputs, outputs), inputs)
-    except ModelError as error:
-        try:
-            return _checked(_requantized(model, inputs, outputs), inputs)
-        except ModelError:
-            bad_data(f"the model does not take these operand types: {error}")
-
-
-def _checked(model: IrModel, inputs: Sequence[Operand]) -> IrModel:
-    changed = specialize(model, [o.dimensions for o in inputs])
-    verify(changed)
-    return changed
-
-
-def _on(model: IrModel, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> IrModel:
-    operands = list(model.operands)
-    for index, operand in zip((*model.inputs, *model.outputs), (*inputs, *outputs)):
-        operands[index] = operand
-    return replace(model, operands=tuple(operands))
-
-
-def _requantized(model: IrModel, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> IrModel:
-    """DEQUANTIZE and QUANTIZE between each input of another scale or zero point and the model as it was built."""
-    own = [replace(model.operands[i], dimensions=o.dimensions) for i, o in zip(model.inputs, inputs)]
-    changed = _on(model, own, outputs)
-    operands, before, indexes = list(changed.operands), [], list(changed.inputs)
-    for place, (index, given) in enumerate(zip(changed.inputs, inputs)):
-        if _quant(given) != _quant(operands[index]):
-            real = replace(given, type=OperandType.TENSOR_FLOAT32, scale=0.0, zero_point=0)
-            indexes[place] = len(operands)
-            operands += [given, real]
-            before.append(Operation("DEQUANTIZE", (indexes[place],), (indexes[place] + 1,)))
-            before.append(Operation("QUANTIZE", (indexes[place] + 1,), (index,)))
-    return replace(changed, operands=tuple(operands), operations=(*before, *changed.operations), inputs=tuple(indexes))
-
-
-def _quant(operand: Operand) -> tuple[float, int]:
-    return operand.scale, operand.zero_point
 
 
 def _names(codes: type[PreferenceCode] | type[PriorityCode]) -> str:

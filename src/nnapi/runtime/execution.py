@@ -314,6 +314,9 @@ class Execution:
             ended = result_of(error)
             self._end(ended)
             raise ended from error
+        except BaseException:  # Ctrl-C: the caller gets it, and the execution is over
+            self._end(ResultError(ResultCode.OP_FAILED, "the execution was interrupted"))
+            raise
         self._error = None
         self._state = State.COMPLETED
 
