@@ -43,7 +43,7 @@ def check_plan(plan: Plan) -> None:
     assert set(plan.model.outputs) <= written
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**16), operations=st.integers(1, 25), drivers=devices)
 def test_any_plan_is_valid_deterministic_and_no_worse_than_one_device(
     seed: int, operations: int, drivers: list[FakeDriver]

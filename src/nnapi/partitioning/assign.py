@@ -1,25 +1,27 @@
 """Choose a device for every operation: price whole plans and keep the cheapest.
 
 The candidates contain every device that takes the model alone, so the plan is never worse than the best single
-device under the same costs.
+device under the same costs. Small graphs are solved exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import permutations
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from nnapi.drivers.driver import Driver, Preference, Reject
 from nnapi.errors import PartitionError, UnsupportedOperation
 from nnapi.ir.model import Model
-from nnapi.partitioning.cost import CostModel, objective
-from nnapi.partitioning.plan import Alternative, Partition, Plan
+from nnapi.partitioning.cost import CostModel
+from nnapi.partitioning.exact import solve
+from nnapi.partitioning.plan import Plan
+from nnapi.partitioning.problem import Priced, Problem
+from nnapi.partitioning.search import search
 from nnapi.partitioning.verdict import Verdicts, judge
 
-MAX_ORDERED = 4
-"""Up to so many devices, every order of preference among them is tried."""
-MAX_MOVES = 200
-"""How many moves of a partition to another device are priced."""
+if TYPE_CHECKING:
+    from nnapi.partitioning.deny import DenyList
+    from nnapi.partitioning.profile import Profile
 
 
 def assign(
@@ -28,38 +30,69 @@ def assign(
     *,
     preference: Preference = "fast_single_answer",
     fallback: Driver | None = None,
+    profile: Profile | None = None,
+    denied: DenyList | None = None,
 ) -> Plan:
-    """The cheapest plan found for `model` on `drivers`; `fallback` takes only what none of them takes.
+    """The cheapest plan found for `model` on `drivers`; `fallback` joins them where none of them takes an operation.
 
-    Raises UnsupportedOperation where no device takes an operation, with each one's reason.
+    `profile` has what was measured; what `denied` lists is refused. Raises UnsupportedOperation where no device takes
+    an operation, with each one's reason.
     """
+    problem = pose(model, drivers, preference=preference, fallback=fallback, profile=profile, denied=denied)
+    best = search(problem)
+    exact = solve(problem, best)
+    return plan_of(problem, exact or best, is_optimal=exact is not None)
+
+
+def pose(
+    model: Model,
+    drivers: Sequence[Driver],
+    *,
+    preference: Preference = "fast_single_answer",
+    fallback: Driver | None = None,
+    profile: Profile | None = None,
+    denied: DenyList | None = None,
+) -> Problem:
+    """Who takes what of `model`, and what it costs there."""
     if not drivers:
         raise PartitionError("no device to place operations on", hint="name one, see `nnapi devices`")
     everyone = {d.name: d for d in drivers}
-    verdicts = {name: judge(driver, model) for name, driver in everyone.items()}
+    verdicts = {name: _judge(driver, model, denied) for name, driver in everyone.items()}
     last = None
     homeless = any(not any(v.accepts(n) for v in verdicts.values()) for n in range(len(model.operations)))
     if homeless and fallback is not None and fallback.name not in everyone:
         last = fallback.name
         everyone[last] = fallback
-        verdicts[last] = judge(fallback, model)
+        verdicts[last] = _judge(fallback, model, None)
     _require_takers(model, verdicts)
-    costs = CostModel(model, everyone)
-    priced: dict[tuple[str, ...], tuple[Alternative, tuple[Partition, ...]]] = {}
+    if profile is None:
+        return Problem(model, verdicts, CostModel(model, everyone), preference, last)
+    known = list(everyone.values())
+    measured = profile.sequences(model, known)
+    costs = CostModel(model, everyone, measured, profile.launches(known), profile.transfers(known))
+    return Problem(model, verdicts, costs, preference, last)
 
-    def price(name: str, assignment: tuple[str, ...]) -> Alternative:
-        if assignment not in priced:
-            partitions = costs.partitions(assignment)
-            priced[assignment] = (costs.price(name, partitions), partitions)
-        return priced[assignment][0]
 
-    for name, assignment in _candidates(model, verdicts, costs, preference, last):
-        price(name, assignment)
-    best = min(priced, key=lambda a: objective(priced[a][0], preference))
-    best = _improve(best, priced, price, verdicts, preference)
-    chosen, partitions = priced[best]
-    alternatives = sorted((a for a, _ in priced.values()), key=lambda a: objective(a, preference))
-    return Plan(model, partitions, verdicts, preference, chosen, tuple(alternatives), last)
+def plan_of(problem: Problem, chosen: Priced, *, is_optimal: bool = False) -> Plan:
+    """The plan of one placement; what else was priced are its alternatives."""
+    partitions = tuple(problem.costs.partition(device, operations) for device, operations in chosen.groups)
+    ranked = sorted(problem.priced.values(), key=problem.cost)
+    others = [p.alternative for p in ranked if p.assignment != chosen.assignment]
+    return Plan(
+        problem.model,
+        partitions,
+        problem.verdicts,
+        problem.preference,
+        chosen.alternative,
+        (chosen.alternative, *others),
+        problem.last,
+        is_optimal,
+    )
+
+
+def _judge(driver: Driver, model: Model, denied: DenyList | None) -> Verdicts:
+    verdicts = judge(driver, model)
+    return verdicts if denied is None else denied.applied(driver, model, verdicts)
 
 
 def _require_takers(model: Model, verdicts: Mapping[str, Verdicts]) -> None:
@@ -72,50 +105,3 @@ def _require_takers(model: Model, verdicts: Mapping[str, Verdicts]) -> None:
                 operation=operation.label,
                 hint="add a device that does, see `nnapi devices`",
             )
-
-
-def _candidates(
-    model: Model, verdicts: Mapping[str, Verdicts], costs: CostModel, preference: Preference, last: str | None
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Assignments worth pricing, by name."""
-    operations = range(len(model.operations))
-    names = [name for name in verdicts if name != last]
-    orders = permutations(names) if len(names) <= MAX_ORDERED else (names[i:] + names[:i] for i in range(len(names)))
-    for order in orders:
-        ranked = (*order, last) if last is not None else tuple(order)
-        assignment = tuple(next(d for d in ranked if verdicts[d].accepts(n)) for n in operations)
-        used = dict.fromkeys(assignment)
-        yield (f"{next(iter(used))} alone" if len(used) == 1 else f"{', then '.join(used)}"), assignment
-    if len(names) > 1:
-        yield (
-            "each operation where it is cheapest",
-            tuple(
-                min(
-                    (d for d in verdicts if verdicts[d].accepts(n)),
-                    key=lambda d: objective(costs.price(d, [costs.partition(d, (n,))]), preference),
-                )
-                for n in operations
-            ),
-        )
-
-
-def _improve(  # type: ignore[no-untyped-def]
-    best: tuple[str, ...], priced, price, verdicts: Mapping[str, Verdicts], preference: Preference
-) -> tuple[str, ...]:
-    """Move one partition at a time to another device while that helps."""
-    moves, improved = 0, True
-    while improved and moves < MAX_MOVES:
-        improved = False
-        for partition in priced[best][1]:
-            for device, taken in verdicts.items():
-                if device == partition.device or not all(taken.accepts(n) for n in partition.operations):
-                    continue
-                inside = set(partition.operations)
-                moved = tuple(device if n in inside else d for n, d in enumerate(best))
-                moves += 1
-                if objective(price("improved", moved), preference) < objective(priced[best][0], preference):
-                    best, improved = moved, True
-                    break
-            if improved:
-                break
-    return best

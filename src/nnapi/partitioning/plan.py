@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from nnapi.drivers.driver import Accept, Estimate, Preference, Reject
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import Subgraph
 from nnapi.ir.work import macs
+from nnapi.partitioning.schedule import split as split
 from nnapi.partitioning.verdict import Verdicts
 
 
@@ -33,6 +34,9 @@ class Alternative:
     seconds: float
     joules: float
     partitions: int
+    busiest: float = 0.0
+    """Seconds that the busiest of the resources works for one answer: what limits many."""
+    measured_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Plan:
     """Everything considered, cheapest first; the chosen one among them."""
     fallback: str | None = None
     """The device of last resort, where it was added to those asked for."""
+    is_optimal: bool = False
+    """No placement is cheaper under these costs: it was solved exactly, or a bound shows it."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -114,31 +120,3 @@ class Plan:
                 {"name": a.name, "seconds": a.seconds, "partitions": a.partitions} for a in self.alternatives
             ],
         }
-
-
-def split(model: Model, assignment: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
-    """Group operations by device into few groups that can run one after the other.
-
-    `assignment` names each operation's device. Every operation is in one group; no two groups wait for each other.
-    """
-    waiting = [{model.producers[i] for i in operation.inputs if i in model.producers} for operation in model.operations]
-    done: set[int] = set()
-    groups: list[tuple[str, tuple[int, ...]]] = []
-    while len(done) < len(model.operations):
-        runs = [_runnable(assignment, waiting, done, device) for device in dict.fromkeys(assignment)]
-        # The longest run first: what it leaves behind often joins a later run of the same device.
-        best = max(runs, key=len)
-        groups.append((assignment[best[0]], tuple(best)))
-        done.update(best)
-    return groups
-
-
-def _runnable(assignment: Sequence[str], waiting: Sequence[set[int]], done: set[int], device: str) -> list[int]:
-    """What `device` can run now without waiting for another."""
-    run: list[int] = []
-    ready = set(done)
-    for n, before in enumerate(waiting):
-        if n not in ready and assignment[n] == device and before <= ready:
-            run.append(n)
-            ready.add(n)
-    return run

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nnapi.drivers.driver import Accept, Driver, Reject, Verdict
 from nnapi.errors import DriverError
 from nnapi.ir.model import Model
-from nnapi.ops.types import ANDROID
+from nnapi.ops.types import ANDROID, MAX_FEATURE_LEVEL
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _final(driver: Driver, model: Model, n: int, answer: Verdict) -> Verdict:
         if refusal is None:
             return Accept(f"inlined as {len(body.operations)} operations")
         return Reject(f"{operation.type.rpartition('/')[2]}: its decomposition is not taken: {refusal.reason}")
-    if isinstance(answer, Accept) and not operation.is_extension:
+    if isinstance(answer, Accept) and not operation.is_extension and driver.feature_level < MAX_FEATURE_LEVEL:
         need = max(model.call(operation).needs(), default=None)
         if need is not None and need.level > driver.feature_level:
             return Reject(f"{need}; {driver.name} has {driver.feature_level} ({ANDROID[driver.feature_level]})")

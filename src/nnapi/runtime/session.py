@@ -11,12 +11,14 @@ import numpy as np
 
 from nnapi.drivers.driver import Driver, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
-from nnapi.errors import CompileError, ExecutionError, NnapiError
+from nnapi.errors import CompileError, ExecutionError, MissedDeadline, NnapiError
 from nnapi.ir.verify import compatible
 from nnapi.ops.types import Array, Operand
 from nnapi.partitioning.assign import assign
-from nnapi.partitioning.plan import Plan
-from nnapi.runtime.build import Built, build_partition
+from nnapi.partitioning.deadline import within
+from nnapi.partitioning.gate import Gate, Refusal
+from nnapi.partitioning.plan import Partition, Plan
+from nnapi.runtime.build import Built, build_partition, legalize
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,10 @@ def names_of(operands: Sequence[Operand], kind: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def build_session(plan: Plan, drivers: Mapping[str, Driver], options: PrepareOptions, *, fallback: bool) -> Session:
-    """Prepare every partition of `plan`; where an engine fails, plan again without it.
+def build_session(
+    plan: Plan, drivers: Mapping[str, Driver], options: PrepareOptions, *, fallback: bool, gate: Gate | None = None
+) -> Session:
+    """Prepare every partition of `plan`; where an engine fails, or fails `gate`, plan again without it.
 
     Raises CompileError where `fallback` is not allowed or nothing is left to fall back to.
     """
@@ -133,25 +137,60 @@ def build_session(plan: Plan, drivers: Mapping[str, Driver], options: PrepareOpt
     while True:
         built: list[Built] = []
         try:
-            for partition in plan.partitions:
-                built.append(build_partition(partition, _driver(partition.device, remaining), options))
-            return Session(plan, built, fallbacks)
+            for number, partition in enumerate(plan.partitions):
+                driver = _driver(partition.device, remaining)
+                built.append(_build(partition, driver, options, gate))
+                refusal = _refusal(plan, number, driver, built[-1], options, gate)
+                if refusal is not None:
+                    break
+            else:
+                return Session(plan, built, fallbacks)
         except CompileError as error:
-            failed = plan.partitions[len(built)]
-            if not fallback or failed.device == ReferenceDriver.name:
-                raise
+            failed, refusal, cause = plan.partitions[len(built)], Refusal(str(error)), error
+        else:
+            failed = plan.partitions[len(built) - 1]
+            cause = CompileError(
+                f"device {failed.device!r} fails the accuracy gate: {refusal.reason}",
+                hint="allow a fallback, or accept_inaccurate=True",
+            )
+        if not fallback or failed.device == ReferenceDriver.name:
+            raise cause
+        if refusal.operations:
+            what = f"{len(refusal.operations)} of {len(failed.operations)} operations"
+        else:
             remaining.pop(failed.device, None)
-            fallbacks.append(Fallback(f"{len(failed.operations)} operations", failed.device, str(error)))
-            plan = _replan(plan, remaining, error)
+            what = f"{len(failed.operations)} operations"
+        fallbacks.append(Fallback(what, failed.device, refusal.reason if refusal.operations else str(cause)))
+        plan = _replan(plan, remaining, cause, gate)
+
+
+def _build(partition: Partition, driver: Driver, options: PrepareOptions, gate: Gate | None) -> Built:
+    if gate is None:
+        return build_partition(partition, driver, options)
+    try:
+        return within(gate.seconds, f"device {driver.name!r}", lambda: build_partition(partition, driver, options))
+    except MissedDeadline as error:
+        raise CompileError(f"{error.message}: preparing {len(partition.operations)} operations") from error
+
+
+def _refusal(
+    plan: Plan, number: int, driver: Driver, built: Built, options: PrepareOptions, gate: Gate | None
+) -> Refusal | None:
+    if gate is None:
+        return None
+    return gate.check(
+        plan, number, driver, built.prepared, lambda model: driver.prepare(legalize(model, driver), options)
+    )
 
 
 def _driver(name: str, drivers: Mapping[str, Driver]) -> Driver:
     return drivers[name] if name in drivers else ReferenceDriver()
 
 
-def _replan(plan: Plan, drivers: Mapping[str, Driver], error: CompileError) -> Plan:
+def _replan(plan: Plan, drivers: Mapping[str, Driver], error: CompileError, gate: Gate | None) -> Plan:
+    denied = None if gate is None else gate.denied
     try:
         chosen = list(drivers.values()) or [ReferenceDriver()]
-        return assign(plan.model, chosen, preference=plan.preference, fallback=ReferenceDriver())
+        return assign(plan.model, chosen, preference=plan.preference, fallback=ReferenceDriver(), denied=denied)
     except NnapiError as second:
         raise CompileError(f"{error}; and without that device: {second}") from error

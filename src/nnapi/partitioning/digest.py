@@ -1,0 +1,69 @@
+"""What a model is, as a short text: the key under which costs and verdicts of whole models are remembered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from nnapi.ir.model import Model, Operation
+from nnapi.ops.types import OMITTED, Operand
+
+SMALL: Final = 256
+"""Constants of up to so many bytes are parameters (axes, shapes, strides): their values are part of the structure."""
+
+
+def digest(model: Model, *, weights: bool = False) -> str:
+    """The structure, shapes and types of `model`; with `weights` their values too. Names do not count."""
+    hasher = hashlib.blake2b(digest_size=16)
+    _add_model(hasher, model, weights)
+    return hasher.hexdigest()
+
+
+def signature(model: Model, operation: Operation, known: Mapping[int, Any] | None = None) -> tuple[Any, ...]:
+    """An operation with its types, shapes and parameters: two with equal ones cost the same.
+
+    `known` are operands described before.
+    """
+    known = {} if known is None else known
+    operands = (*operation.inputs, *operation.outputs)
+    return operation.type, *(known[i] if i in known else described(model.operands[i]) for i in operands)
+
+
+def described(operand: Operand) -> tuple[Any, ...]:
+    """An operand's type and shape, quantization and, where it is a parameter, its value."""
+    value = operand.value
+    if isinstance(value, Model):
+        value = digest(value)
+    elif isinstance(value, np.ndarray):
+        value = value.tobytes() if value.nbytes <= SMALL else "weights"
+    else:
+        value = "omitted" if value is OMITTED else None
+    channels = operand.channel_quant.axis if operand.channel_quant is not None else None
+    return operand.type.value, operand.dimensions, operand.scale, operand.zero_point, channels, value
+
+
+def signature_digest(model: Model, operation: Operation) -> str:
+    """`signature` as a short text."""
+    return hashlib.blake2b(repr(signature(model, operation)).encode(), digest_size=16).hexdigest()
+
+
+def _add_model(hasher: hashlib.blake2b, model: Model, weights: bool) -> None:
+    new: dict[int, int] = {}
+    for i in (*model.inputs, *(i for o in model.operations for i in (*o.inputs, *o.outputs))):
+        if i in new:
+            continue
+        new[i] = len(new)
+        operand = model.operands[i]
+        hasher.update(repr(described(operand)).encode())
+        if weights and isinstance(operand.value, np.ndarray) and operand.value.nbytes > SMALL:
+            hasher.update(np.ascontiguousarray(operand.value).reshape(-1).view(np.uint8).data)
+            if operand.channel_quant is not None:
+                hasher.update(repr(operand.channel_quant).encode())
+    for operation in model.operations:
+        hasher.update(
+            repr((operation.type, [new[i] for i in operation.inputs], [new[i] for i in operation.outputs])).encode()
+        )
+    hasher.update(repr(([new[i] for i in model.inputs], [new.get(i) for i in model.outputs], model.relaxed)).encode())

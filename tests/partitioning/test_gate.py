@@ -1,0 +1,153 @@
+"""Devices that lie are found and routed around, and the answer stays right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import chain
+from nnapi.bench.measure import random_inputs
+from nnapi.drivers.driver import Estimate, PrepareOptions
+from nnapi.drivers.fake import FakeDriver
+from nnapi.drivers.reference import PreparedReference, ReferenceDriver, execute
+from nnapi.errors import CompileError
+from nnapi.ir.model import Model
+from nnapi.ops.types import F32, I32, Q8, Array, Operand
+from nnapi.partitioning.assign import assign
+from nnapi.partitioning.database import Database
+from nnapi.partitioning.deny import DenyList, clear_denied, denied
+from nnapi.partitioning.gate import AccuracyWarning, Gate, compare
+from nnapi.runtime.session import Session, build_session
+
+
+@dataclass
+class Liar(FakeDriver):
+    """A fast device on which one type of operation goes wrong."""
+
+    name: str = "liar"
+    wrong: str = "MUL"
+    how: str = "noise"
+    default_cost: float | None = 1e-9
+    launch_cost: float = 1e-9
+
+    def estimate(self, model: Model) -> Estimate:
+        return Estimate(0.0, 0.0, "modelled") if self.how == "zero" else super().estimate(model)
+
+    def prepare(self, model: Model, options: PrepareOptions) -> PreparedReference:  # type: ignore[override]
+        lies = any(operation.type == self.wrong for operation in model.operations)
+        if lies and self.how == "hangs while preparing":
+            time.sleep(5)
+        return _Lying(model, how=self.how) if lies else PreparedReference(model)
+
+
+@dataclass(frozen=True)
+class _Lying(PreparedReference):
+    how: str = ""
+
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        if self.how == "crash":
+            raise RuntimeError("the driver crashes")
+        if self.how == "hangs":
+            time.sleep(5)
+        results = super().run(inputs, outputs)
+        if self.how == "not a number":
+            return [np.full_like(r, np.nan) for r in results]
+        if self.how == "one value":
+            results[0].flat[0] += 1.0
+            return results
+        return [np.random.default_rng(99).standard_normal(r.shape).astype(r.dtype) for r in results]
+
+
+def session_of(model: Model, driver: FakeDriver, database: Database, **options: bool) -> tuple[Session, Gate]:
+    gate = Gate(random_inputs(model.input_operands), DenyList(database), seconds=0.5, **options)
+    plan = assign(model, [driver], fallback=ReferenceDriver(), denied=gate.denied)
+    drivers = {driver.name: driver, "reference": ReferenceDriver()}
+    return build_session(plan, drivers, PrepareOptions(), fallback=True, gate=gate), gate  # type: ignore[arg-type]
+
+
+def assert_right(session: Session, model: Model) -> None:
+    inputs = random_inputs(model.input_operands, seed=5)
+    for got, wanted in zip(session(*inputs), execute(model, inputs), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("how", ["noise", "crash", "not a number", "one value", "zero"])
+def test_the_operation_that_goes_wrong_is_found_and_placed_elsewhere(how: str) -> None:
+    model, database = chain("ADD", "SUB", "MUL", "ADD", "SUB", size=64), Database()
+    session, _ = session_of(model, Liar(how=how), database)
+    assert_right(session, model)
+    assert session.plan.placement[2] == "reference"
+    assert "denied" in session.plan.reason(2)
+    assert [row["operation"] for row in denied(database)] == ["MUL"]
+    assert session.fallbacks
+
+
+@pytest.mark.parametrize("how", ["hangs", "hangs while preparing"])
+def test_a_device_that_never_returns_is_left_within_the_deadline(how: str) -> None:
+    model, started = chain("ADD", "MUL", size=8), time.monotonic()
+    session, _ = session_of(model, Liar(how=how), Database())
+    assert time.monotonic() - started < 4
+    assert_right(session, model)
+    assert session.plan.devices == ("reference",)
+    assert "did not return within 0.5 s" in session.fallbacks[0].reason
+
+
+def test_what_was_found_is_remembered_until_it_is_cleared(tmp_path: Path) -> None:
+    model, path = chain("ADD", "MUL", size=8), tmp_path / "devices.sqlite"
+    session_of(model, Liar(), Database(path))
+    again = assign(model, [Liar()], fallback=ReferenceDriver(), denied=DenyList(Database(path)))
+    assert again.placement == {0: "liar", 1: "reference"} or again.devices == ("reference",)
+    newer = Liar(version="2")
+    assert assign(model, [newer], denied=DenyList(Database(path))).devices == ("liar",)
+    assert clear_denied(Database(path)) == 1
+    assert assign(model, [Liar()], denied=DenyList(Database(path))).devices == ("liar",)
+
+
+def test_a_placement_is_checked_once() -> None:
+    model, database = chain("ADD", size=8), Database()
+    honest = FakeDriver("honest")
+    session_of(model, honest, database)
+    assert database.query("SELECT device FROM trusted") == [("honest",)]
+    gate = Gate([], DenyList(database))  # without samples, nothing could be checked again
+    plan = assign(model, [honest])
+    assert build_session(plan, {"honest": honest}, PrepareOptions(), fallback=False, gate=gate).plan.devices == (
+        "honest",
+    )
+
+
+def test_without_fallback_the_figure_is_the_error() -> None:
+    model = chain("MUL", size=64)
+    gate = Gate(random_inputs(model.input_operands), DenyList(Database()))
+    with pytest.raises(CompileError, match=r"'liar' fails the accuracy gate: .*SQNR -?\d+\.\d dB, limit 60 dB"):
+        build_session(assign(model, [Liar()]), {"liar": Liar()}, PrepareOptions(), fallback=False, gate=gate)
+
+
+def test_inaccurate_placements_can_be_accepted_loudly() -> None:
+    model = chain("MUL", size=64)
+    with pytest.warns(AccuracyWarning, match="SQNR"):
+        session, _ = session_of(model, Liar(), Database(), accept_inaccurate=True)
+    assert session.plan.devices == ("liar",)
+
+
+X = np.linspace(-1, 1, 1000, dtype=np.float32)
+COMPARISONS = {
+    "float32 a bit off": (Operand(F32, (1000,)), X, X + 1e-4, False, None),
+    "float32 off": (Operand(F32, (1000,)), X, X * 1.01, False, "SQNR 40.0 dB, limit 60 dB"),
+    "16-bit floats, relaxed": (Operand(F32, (1000,)), X, X * 1.01, True, None),
+    "one step": (Operand(Q8, (4,), 0.1, 128), np.full(4, 200, np.uint8), np.full(4, 201, np.uint8), False, None),
+    "another index": (Operand(I32, (4,)), np.arange(4, dtype="i4"), np.zeros(4, "i4"), False, "75.0% of the values"),
+    "another shape": (Operand(F32, (4,)), X[:4], X[:3], False, "float32[3], must be float32[4]"),
+    "not a number on both": (Operand(F32, (2,)), np.full(2, np.nan, "f4"), np.ones(2, "f4"), False, None),
+}
+
+
+@pytest.mark.parametrize("case", COMPARISONS.values(), ids=COMPARISONS.keys())
+def test_compare(case: tuple[Operand, Array, Array, bool, str | None]) -> None:
+    operand, expected, actual, relaxed, problem = case
+    found = compare(operand, expected, actual.astype(actual.dtype), relaxed=relaxed)
+    assert found is None if problem is None else found is not None and found.startswith(problem)
