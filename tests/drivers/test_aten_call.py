@@ -38,7 +38,7 @@ CALLS: list[tuple[str, Any, list[torch.Tensor], list[str]]] = [
     ("of rank 5", nn.Conv3d(2, 3, 2), [CUBE], ["conv3d.default"]),
     ("of rank 5, around NNAPI's operations", lambda x: torch.relu(x) * 2, [CUBE], ["reshape.default"] * 2),
     ("64-bit indexes", lambda x, i: x.gather(1, i), [X, AT], ["gather.default"]),
-    ("tensors in lists, some left out", lambda x, i: x[:, i[0], i[1]], [torch.randn(2, 4, 4), AT], ["index.Tensor"]),
+    ("tensors in lists, some left out", lambda x, i: x[i[0], :, i[1]], [torch.randn(4, 2, 4), AT], ["index.Tensor"]),
     ("several outputs", lambda x: torch.kthvalue(x, 2, 1), [X], ["kthvalue.default"]),
     ("lists of tensors", nn.GRU(4, 2), [torch.randn(2, 3, 4)], ["gru.input"]),
     ("a type by name", lambda x: x.cumsum(0, dtype=torch.float64).float(), [X], ["cumsum.default"]),

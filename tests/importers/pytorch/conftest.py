@@ -54,15 +54,16 @@ def extensions(model: Model) -> list[str]:
     return [o.type.removeprefix(ATEN) for o in model.operations if o.type.startswith(ATEN)]
 
 
-def agree(subject: Any, inputs: Sequence[Any], tolerance: float) -> Model:
-    """Assert that the model computes what the module does, in float64 where that is possible; give the model.
+def agree(subject: Any, inputs: Sequence[Any], tolerance: float, *, core: bool = False) -> Model:
+    """Assert that the model computes what the module does, and give the model.
 
-    `tolerance` is the largest difference, relative to the largest element of each output.
+    `tolerance` is the largest difference, relative to the largest element of each output; `core` goes through PyTorch's
+    core operators.
     """
     torch.manual_seed(1)
     module = as_module(subject)
     tensors = tuple(as_tensor(i) for i in inputs)
-    model = read(module, tensors)
+    model = read(torch.export.export(module, tensors).run_decompositions()) if core else read(module, tensors)
     actual = execute(model, [as_operand(t) for t in tensors])
     with torch.no_grad():
         expected = module(*(t.clone() for t in tensors))

@@ -354,6 +354,9 @@ INDEXING: list[Case] = [
     ("index by constants", lambda x: x[:, torch.tensor([2, -1, 0])], [IMAGE], EXACT),
     ("index by an input", lambda x, i: x[:, i], [(2, 5), IDS - 2], EXACT),
     ("index by a table", lambda x: x[torch.tensor([[0, 1], [2, 0]])], [(3, 4)], EXACT),
+    ("index by two", lambda x: x[:, torch.tensor([0, 2, -1]), torch.tensor([1, 1, 0])], [IMAGE], EXACT),
+    ("index by an outer product", lambda x: x[:, :, torch.tensor([[8], [0]]), torch.tensor([1, 7, 0])], [IMAGE], EXACT),
+    ("index by two inputs", lambda x, i: x[i[0], i[1]], [(5, 5, 2), IDS - 2], EXACT),
     ("flip", lambda x: x.flip(1, -1), [IMAGE], EXACT),
     ("flip of rank 5", cube(lambda x: x.flip(2).flatten()), [CUBE], EXACT),
     ("repeat_interleave", lambda x: x.repeat_interleave(2, 1), [(2, 3, 4)], EXACT),
@@ -386,7 +389,8 @@ POOLING: list[Case] = [
 ]  # fmt: skip
 
 RESIZE: list[Case] = [
-    (f"{mode}, {how}", lambda x, m=mode, k=keywords: F.interpolate(x, mode=m, **k), [shape], tolerance)
+    (f"{mode} of rank {len(shape)}, {how}", lambda x, m=mode, k=keywords: F.interpolate(x, mode=m, **k), [shape],
+     tolerance)
     for modes, shape, ways in (
         (("nearest", "nearest-exact", "bilinear", "bicubic"), (2, 3, 5, 6), (
             ("doubled", {"scale_factor": 2}), ("to a size", {"size": (7, 11)}), ("smaller", {"size": (3, 4)}),
@@ -530,7 +534,34 @@ TABLES = [CONVOLUTION, LINEAR, ACTIVATION, ARITHMETIC, SHAPE, SLICING, INDEXING,
 CASES = [case for table in TABLES for case in table]
 
 
+CORE = {
+    "conv2d grouped", "conv1d", "conv_transpose2d with output padding", "linear of rank 3", "linear of rank 1",
+    "matmul that broadcasts", "addmm with factors", "hardswish", "hardsigmoid", "softplus", "elu", "log_softmax",
+    "remainder of integers", "unflatten", "expand", "pixel_shuffle", "channel_shuffle", "chunk unevenly",
+    "pad reflected", "pad replicated", "embedding", "index by an input", "max_pool2d", "avg_pool1d",
+    "adaptive_avg_pool2d, even", "nearest of rank 4, to a size", "bilinear of rank 4, doubled",
+    "bicubic of rank 4, smaller", "std", "normalize",
+    "batch_norm", "layer_norm", "group_norm", "instance_norm with weights", "attention, causal", "multihead attention",
+    "a causal mask",
+}  # fmt: skip
+"""Operators that PyTorch's core set writes in others."""
+
+
+def test_names_say_which() -> None:
+    assert len({c[0] for c in CASES}) == len(CASES)
+    assert {c[0] for c in CASES} >= CORE
+
+
 @pytest.mark.filterwarnings("ignore:LSTM with projections")  # PyTorch, of its own speed
 @pytest.mark.parametrize(("subject", "inputs", "tolerance"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_operator(subject: Callable[..., Any], inputs: list[Any], tolerance: float) -> None:
     assert extensions(agree(subject, inputs, tolerance)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PyTorch's decompositions, of its own use of itself
+@pytest.mark.parametrize("name", sorted(CORE))
+def test_core_operators(name: str) -> None:
+    ((subject, inputs, tolerance),) = (c[1:] for c in CASES if c[0] == name)
+    model = agree(subject, inputs, max(tolerance, SUMS), core=True)
+    assert extensions(model) == []

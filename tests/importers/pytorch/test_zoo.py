@@ -14,11 +14,10 @@ from .conftest import extensions
 
 SQNR = 90.0
 """dB: what float32 sums in another order leave of a hundred layers."""
-WIDE = {"vgg19", "unet", "inception_v3"}
-"""Networks whose weights alone take seconds."""
+SLOW = {"vgg19", "unet", "inception_v3", "srgan", "deeplab_v3_plus", "mobilenet_v3_large"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in WIDE else n for n in zoo.NETWORKS])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in zoo.NETWORKS])
 def test_network(name: str) -> None:
     module, inputs = zoo.build(name, small=True)
     model = read(module, inputs, name=name)

@@ -74,13 +74,12 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
 )
 """ATen overload -> the function that writes it as NNAPI operations."""
 DECOMPOSED: Final = frozenset((
-    "aten.einsum.default", "aten.logsumexp.default",
-    "aten.addcmul.default", "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor", "aten.logaddexp.default",
-    "aten.kron.default", "aten.tensordot.default", "aten.cosine_similarity.default", "aten.pairwise_distance.default",
-    "aten.glu.default", "aten.rrelu.default", "aten.norm.ScalarOpt_dim",
-    "aten.unfold_copy.default", "aten.mse_loss.default",
-    "aten.l1_loss.default", "aten.native_multi_head_attention.default", "aten._native_multi_head_attention.default",
-    "aten._transformer_encoder_layer_fwd.default", "aten.cross.default", "aten.linalg_cross.default",
+    "aten.einsum.default", "aten.tensordot.default", "aten.kron.default", "aten.cross.default",
+    "aten.linalg_cross.default", "aten.logsumexp.default", "aten.logaddexp.default", "aten.addcmul.default",
+    "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor", "aten.glu.default", "aten.rrelu.default",
+    "aten.norm.ScalarOpt_dim", "aten.cosine_similarity.default", "aten.pairwise_distance.default",
+    "aten.mse_loss.default", "aten.l1_loss.default", "aten._native_multi_head_attention.default",
+    "aten._transformer_encoder_layer_fwd.default",
 ))  # fmt: skip
 """What PyTorch takes apart into operators that have a function here."""
 
@@ -240,6 +239,13 @@ class Conversion:
                 location=error.location or _location(node),
                 hint=error.hint,
             ) from error
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"cannot be converted: {str(error).partition(chr(10))[0]}",
+                operation=f"{node.target} {self.emitter.name!r}",
+                location=_location(node),
+                hint="the importer is at fault: report it",
+            ) from error
 
     def _operator(self, node: fx.Node, target: OpOverload, value: Any) -> Any:
         args, kwargs = self._values(node.args), self._values(node.kwargs)
@@ -283,9 +289,7 @@ class Conversion:
         )
         is_stored = written.type.is_quantized and value.dtype in quantized.STORED
         if not (written.type == type or is_stored) or not (agree or (wanted == () and written.shape == (1,))):
-            raise AssertionError(
-                f"{self.emitter.name}: written as {written.type.name} {written.shape}, PyTorch has {type.name} {wanted}"
-            )
+            raise ValueError(f"written as {written.type.name} {written.shape}, PyTorch has {type.name} {wanted}")
         return Tensor(wanted, written.type, written.ref, written.value)
 
     def _extension(self, node: fx.Node, value: Any) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from nnapi.importers.pytorch import rank
 from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.slicing import take
 from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
-from nnapi.ops.numeric import NONE
 from nnapi.ops.types import B8, I32
 
 
@@ -24,12 +24,27 @@ def index_select(e: Emitter, x: Tensor, axis: int, indexes: Tensor) -> Tensor:
 
 
 def index(e: Emitter, x: Tensor, indexes: Sequence[Tensor | None]) -> Tensor:
-    """x[:, i]: one dimension by a tensor of indexes, the others whole."""
+    """x[:, i, j]: neighbouring dimensions by tensors of indexes, the others whole.
+
+    The indexed dimensions become one, and the indexes places in that: i * size + j.
+    """
     given = [(axis, i) for axis, i in enumerate(indexes) if i is not None]
-    if len(given) != 1 or given[0][1].type == B8:
-        raise Inexpressible("GATHER takes indexes along one dimension, and no masks")
-    axis, at = given[0]
-    return take(e, x, axis, _from_the_front(e, at, x.size(axis)))
+    first, count = given[0][0], len(given)
+    if any(i.type == B8 for _, i in given) or [axis for axis, _ in given] != list(range(first, first + count)):
+        raise Inexpressible("GATHER takes indexes along one dimension or neighbours, and no masks")
+    places = _from_the_front(e, given[0][1], x.size(first))
+    for axis, i in given[1:]:
+        places = _sum(e, _scaled(e, places, x.size(axis)), _from_the_front(e, i, x.size(axis)))
+    merged = (*x.shape[:first], rank.product(x.shape[first : first + count]), *x.shape[first + count :])
+    return take(e, e.viewed(x, merged), first, places)
+
+
+def _scaled(e: Emitter, indexes: Tensor, factor: int) -> Tensor:
+    return e.indexes(indexes.value * factor) if indexes.is_constant else e.binary("MUL", indexes, factor)
+
+
+def _sum(e: Emitter, x: Tensor, y: Tensor) -> Tensor:
+    return e.indexes(x.value + y.value) if x.is_constant and y.is_constant else e.binary("ADD", x, y)
 
 
 def _from_the_front(e: Emitter, indexes: Tensor, size: int) -> Tensor:
@@ -37,8 +52,7 @@ def _from_the_front(e: Emitter, indexes: Tensor, size: int) -> Tensor:
     if indexes.is_constant:
         return e.indexes(indexes.value % size)
     is_negative = e.elementwise("LESS", input0=indexes, input1=e.like(0, indexes))
-    shift = e.binary("MUL", e.cast(is_negative, I32), size)
-    return e.elementwise("ADD", input0=indexes, input1=shift, activation=NONE)
+    return e.binary("ADD", indexes, e.binary("MUL", e.cast(is_negative, I32), size))
 
 
 def repeat_interleave(e: Emitter, x: Tensor, count: int, axis: int | None = None, **_: Any) -> Tensor:

@@ -112,6 +112,21 @@ def instance_norm(
     return e.reshape(y, x.shape)
 
 
+def own_batch_norm(
+    e: Emitter,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    epsilon: float,
+) -> tuple[Tensor, None, None]:
+    """What PyTorch takes instance norm apart to: a batch norm of one sample by its own statistics."""
+    if x.shape[0] != 1:
+        raise Inexpressible("normalizes by the batch's own statistics")
+    return instance_norm(e, x, weight, bias, None, None, True, momentum, epsilon), None, None
+
+
 def first(function: Any) -> Any:
     """The same for an operator whose second and third result serve training."""
     return lambda e, *args: (function(e, *args), None, None)
@@ -129,6 +144,7 @@ def _affine(
 FUNCTIONS = {
     "aten.batch_norm.default": batch_norm,
     "aten._native_batch_norm_legit_no_training.default": trained_batch_norm,
+    "aten._native_batch_norm_legit.no_stats": own_batch_norm,
     "aten.native_batch_norm.default": first(batch_norm),
     "aten.cudnn_batch_norm.default": first(batch_norm),
     "aten.layer_norm.default": layer_norm,
