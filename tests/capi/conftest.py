@@ -7,25 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import pytest
-from cffi import FFI
 
+from native import Client
 from nnapi.capi.build import Library, build
-from nnapi.capi.header import (
-    OPERATION_TYPE,
-    PREFIX,
-    constants,
-    functions,
-    handles,
-    structure_text,
-    structures,
-)  # fmt: skip
-from nnapi.runtime.codes import ResultCode
 
 PROGRAMS = Path(__file__).parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -92,62 +81,6 @@ def run_python(run: Run) -> Run:
 
 
 @pytest.fixture(scope="session")
-def nn(library: Library) -> Any:
+def nn(library: Library) -> Client:
     """The functions of the library, called from this process; `nn.ffi` makes their arguments."""
-    return Client(library)
-
-
-class Client:
-    """NNAPI's functions by their names without `ANeuralNetworks`, and the constants without their prefix."""
-
-    def __init__(self, library: Library) -> None:
-        self.ffi = FFI()
-        opaque = "".join(f"typedef struct {name} {name};\n" for name in handles())
-        prototypes = "".join(f"{f.prototype};\n" for f in functions())
-        types = "".join(map(structure_text, structures()))
-        self.ffi.cdef(f"{opaque}typedef int32_t {OPERATION_TYPE};\n{types}{prototypes}")
-        self.library = self.ffi.dlopen(str(library.path))
-        self.constants = {name.removeprefix(PREFIX): value for name, value in constants().items()}
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self.constants:
-            return self.constants[name]
-        return getattr(self.library, f"ANeuralNetworks{name}")
-
-    def ok(self, name: str, *arguments: Any) -> None:
-        """Call a function that must succeed."""
-        code = getattr(self, name)(*arguments)
-        assert code == 0, f"{name} answers {ResultCode(code).name}"
-
-    def new(self, name: str, *arguments: Any) -> Any:
-        """Call a function that makes something, and return its handle."""
-        kind = next(f.parameters[-1].type for f in functions() if f.name == f"ANeuralNetworks{name}")
-        result = self.ffi.new(kind.removesuffix("**") + "* *")
-        self.ok(name, *arguments, result)
-        return result[0]
-
-    def type(self, code: int, dimensions: Sequence[int] = (), scale: float = 0.0, zero_point: int = 0) -> Any:
-        """An operand type; it keeps its dimensions alive."""
-        held = self.ffi.new("uint32_t[]", list(dimensions)) if dimensions else self.ffi.NULL
-        made = self.ffi.new("ANeuralNetworksOperandType*", (code, len(dimensions), held, scale, zero_point))
-        self._held[made] = held
-        return made
-
-    @cached_property
-    def _held(self) -> WeakKeyDictionary[Any, Any]:
-        return WeakKeyDictionary()
-
-    def indexes(self, *values: int) -> Any:
-        """An array of operand indexes or dimensions."""
-        return self.ffi.new("uint32_t[]", values)
-
-    def devices(self) -> dict[str, Any]:
-        """Device handles by name."""
-        count, name = self.ffi.new("uint32_t*"), self.ffi.new("const char**")
-        self.ok("_getDeviceCount", count)
-        found = {}
-        for i in range(count[0]):
-            device = self.new("_getDevice", i)
-            self.ok("Device_getName", device, name)
-            found[self.ffi.string(name[0]).decode()] = device
-        return found
+    return Client(library.path)

@@ -51,7 +51,8 @@ def _judge(result: dict[str, Any]) -> str:
     return ""
 
 
-@pytest.mark.parametrize("devices", ["litert,reference", pytest.param("reference", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", ["litert,reference", "reference"])
 def test_every_operation_that_the_converter_emits(devices: str, library: Library, run: Callable[..., Any]) -> None:
     results = _run("small", library, run, devices)
     wrong = {name: _judge(result) for name, result in results.items()}

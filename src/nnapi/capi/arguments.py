@@ -174,11 +174,6 @@ def _constant(pointer: Pointer, length: int) -> Any | None:
     return buffer if buffer is None or length > COPIED_BYTES else bytes(buffer)
 
 
-def _copied(pointer: Pointer, length: int) -> bytes | None:
-    buffer = _buffer(pointer, length)
-    return None if buffer is None else bytes(buffer)
-
-
 def _string(pointer: Pointer) -> str:
     if not pointer:
         null("the string")
@@ -209,7 +204,6 @@ TYPE = Argument(("const ANeuralNetworksOperandType*",), _operand_type)
 OPTIONAL_TYPE = Argument(("const ANeuralNetworksOperandType*",), _optional_operand_type)
 CHANNEL_QUANT = Argument(("const ANeuralNetworksSymmPerChannelQuantParams*",), _channel_quant)
 CONSTANT = Argument(("const void*", "size_t"), _constant)
-COPIED = Argument(("const void*", "size_t"), _copied)
 INPUT = Argument(("const void*", "size_t"), _buffer)
 OUTPUT = Argument(("void*", "size_t"), _buffer)
 STRING = Argument(("const char*",), _string)

@@ -19,11 +19,12 @@ class Handles(Generic[T]):
     """The live objects of one kind. No number is given twice, so that a freed handle is known as one.
 
     >>> models = Handles("a model")
-    >>> number = models.add(object())
-    >>> models.free(number)
-    >>> models[number]
+    >>> number = models.add("anything")
+    >>> models[number], models.free(number), models.free(number)
+    ('anything', 'anything', None)
+    >>> models[0x123]
     Traceback (most recent call last):
-    nnapi.runtime.codes.ResultError: BAD_DATA: 0x100000000000000 is no handle of a model, or was freed
+    nnapi.runtime.codes.ResultError: BAD_DATA: 0x123 is no handle of a model, or was freed
     """
 
     def __init__(self, kind: str) -> None:

@@ -144,9 +144,10 @@ static bool start(void)
     return result;
 }
 
+/* Programs that free what they have when they end may do so after Python has ended. */
 static inline bool started(void)
 {
-    return is_started || start();
+    return is_started ? Py_IsInitialized() : start();
 }
 
 static inline int answer(int code)
