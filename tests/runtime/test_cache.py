@@ -19,7 +19,8 @@ from nnapi.drivers.fake import FakeDriver
 from nnapi.ir.model import Model as IrModel
 from nnapi.runtime import Compilation, Device, Model, devices
 from nnapi.runtime import compilation as compilation_module
-from nnapi.runtime.cache import ABANDONED, Cache, key_of
+from nnapi.runtime.cache import ABANDONED, Cache
+from nnapi.runtime.digest import CHUNK, MUCH, THREADS, digest, key_of
 
 X, Y = np.arange(4, dtype=np.float32), np.full(4, 2, np.float32)
 TOKEN = bytes(range(32))
@@ -128,6 +129,17 @@ def test_keys_tell_models_apart() -> None:
     assert key_of(TOKEN, elementwise().ir) == key_of(TOKEN, elementwise().ir)
 
 
+@pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, MUCH - 1, MUCH, THREADS * CHUNK * 3 + 7])
+def test_a_digest_sees_every_byte(size: int) -> None:
+    content = bytearray(np.random.default_rng(size).bytes(size))
+    before = digest(bytes(content))
+    assert digest(bytes(content)) == before
+    for at in {0, size // 2, size - 1} if size else ():
+        content[at] ^= 1
+        assert digest(bytes(content)) != before
+        content[at] ^= 1
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -136,12 +148,10 @@ def flip(path: Path) -> None:
 
 def rewritten(manifest: Path, change: Callable[[dict[str, object]], object]) -> None:
     """A manifest that somebody changed, and gave a right digest."""
-    from nnapi.runtime.cache import _digest
-
     body = json.loads(json.loads(manifest.read_text())["body"])
     change(body)
     text = json.dumps(body)
-    manifest.write_text(json.dumps({"digest": _digest(text.encode()), "body": text}))
+    manifest.write_text(json.dumps({"digest": digest(text.encode()), "body": text}))
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -187,9 +197,7 @@ def test_an_artifact_that_is_none_of_the_engine_s_is_made_anew(tmp_path: Path, f
     cached(tmp_path, on=LITERT)
     entry = entries(tmp_path)[0]
     (entry / "0.artifact").write_bytes(b"TFL3" * 100)
-    from nnapi.runtime.cache import _digest
-
-    rewritten(entry / "entry.json", lambda b: b["files"].update({"0.artifact": _digest(b"TFL3" * 100)}))  # type: ignore[attr-defined]
+    rewritten(entry / "entry.json", lambda b: b["files"].update({"0.artifact": digest(b"TFL3" * 100)}))  # type: ignore[attr-defined]
     cached(tmp_path, on=LITERT)
     assert len(fresh) == 2
 

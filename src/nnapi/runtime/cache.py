@@ -9,7 +9,6 @@ Nothing in it is believed before its digest is checked; what is wrong counts as 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -20,13 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from nnapi.errors import NnapiError
-from nnapi.ir.model import Model
-from nnapi.ops.types import OMITTED, Operand
 from nnapi.runtime import log
-from nnapi.runtime.view import raw
+from nnapi.runtime.digest import digest
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 512 << 20
@@ -92,9 +87,9 @@ class Cache:
         partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.directory))
         try:
             manifest = fill(partial)
-            digests = {path.name: _digest(path.read_bytes()) for path in sorted(partial.iterdir())}
+            digests = {path.name: digest(path.read_bytes()) for path in sorted(partial.iterdir())}
             body = json.dumps({"format": FORMAT, "manifest": manifest, "files": digests})
-            (partial / _MANIFEST).write_text(json.dumps({"digest": _digest(body.encode()), "body": body}))
+            (partial / _MANIFEST).write_text(json.dumps({"digest": digest(body.encode()), "body": body}))
             size = _size(partial)
             if size > self.max_bytes:
                 log.info(f"an entry of {size} bytes is not kept, the cache holds {self.max_bytes}")
@@ -128,7 +123,7 @@ def _read_manifest(directory: Path) -> tuple[Manifest, Mapping[str, str]]:
     try:
         outer = json.loads((directory / _MANIFEST).read_bytes())
         body = outer["body"]
-        if outer["digest"] != _digest(body.encode()):
+        if outer["digest"] != digest(body.encode()):
             raise ValueError(f"{_MANIFEST} is not what was written")
         inner = json.loads(body)
         if inner["format"] != FORMAT:
@@ -139,15 +134,11 @@ def _read_manifest(directory: Path) -> tuple[Manifest, Mapping[str, str]]:
     return manifest, digests
 
 
-def _read(path: Path, digest: str) -> bytes:
+def _read(path: Path, expected: str) -> bytes:
     content = path.read_bytes()
-    if _digest(content) != digest:
+    if digest(content) != expected:
         raise ValueError(f"{path.name} is not what was written")
     return content
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _size(directory: Path) -> int:
@@ -163,29 +154,3 @@ def _delete(directory: Path) -> None:
         with contextlib.suppress(OSError):
             directory.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
-
-
-def key_of(token: bytes, model: Model, *determinants: object) -> str:
-    """The key of a compilation: the client's token, the model, and what else determines the result."""
-    digest = hashlib.sha256(repr((FORMAT, token, determinants)).encode())
-    _add_model(digest, model)
-    return digest.hexdigest()
-
-
-def _add_model(digest: hashlib._Hash, model: Model) -> None:
-    digest.update(repr((model.inputs, model.outputs, model.relaxed, len(model.operands))).encode())
-    for operand in model.operands:
-        _add_operand(digest, operand)
-    for operation in model.operations:
-        digest.update(repr((operation.type, operation.inputs, operation.outputs)).encode())
-
-
-def _add_operand(digest: hashlib._Hash, operand: Operand) -> None:
-    quant = (operand.scale, operand.zero_point, operand.channel_quant)
-    value = operand.value
-    kind = "omitted" if value is OMITTED else type(value).__name__
-    digest.update(repr((operand.type.value, operand.dimensions, quant, kind)).encode())
-    if isinstance(value, Model):
-        _add_model(digest, value)
-    elif isinstance(value, np.ndarray):
-        digest.update(raw(value).data)

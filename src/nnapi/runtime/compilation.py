@@ -14,10 +14,11 @@ from nnapi.errors import CompileError
 from nnapi.ir.model import Model as IrModel
 from nnapi.ops.types import Operand
 from nnapi.runtime import log
-from nnapi.runtime.cache import Cache, key_of
+from nnapi.runtime.cache import Cache
 from nnapi.runtime.codes import TOKEN_BYTES, PreferenceCode, PriorityCode, bad_data, bad_state, result_of
 from nnapi.runtime.compile import Target, compile_model, report
 from nnapi.runtime.device import Device, devices
+from nnapi.runtime.digest import key_of
 from nnapi.runtime.entry import read_entry, write_entry
 from nnapi.runtime.model import Model
 from nnapi.runtime.program import Program
