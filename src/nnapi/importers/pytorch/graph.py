@@ -86,6 +86,7 @@ DECOMPOSED: Final = frozenset((
 
 def convert(program: torch.export.ExportedProgram, name: str = "") -> Model:
     """The program's function as a model in NCHW; ModelError where it cannot be one."""
+    quantized.check_converted(program.graph)
     program = _prepared(program)
     builder = Builder(name, metadata={"source": f"PyTorch {torch.__version__.partition('+')[0]}"})
     conversion = Conversion(Emitter(builder), program.graph_module)
