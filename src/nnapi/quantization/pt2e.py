@@ -156,10 +156,11 @@ class NnapiQuantizer(Quantizer):
             self._write(node, {x: self._read(x) for x in inputs}, self._fixed(*FIXED[name]))
         elif name in FREE:
             self._write(node, {x: self._read(x) for x in inputs}, self._activation)
+        elif name in SPLITTING:
+            self._write(node, {x: self._read(x) for x in inputs}, None)
         elif node.target is operator.getitem and _name(inputs[0]) in SPLITTING:
-            source = inputs[0].all_input_nodes[0]
-            if _stored(source):
-                self._write(node, {}, SharedQuantizationSpec(source))
+            (split,) = inputs
+            self._write(node, {}, SharedQuantizationSpec((split.all_input_nodes[0], split)))
 
     def _layer(self, node: fx.Node, axis: int | None) -> None:
         x, weight = node.all_input_nodes[:2]

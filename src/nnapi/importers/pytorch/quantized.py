@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 import torch
+from torch import fx
 from torch.ao.quantization.fx import _decomposed as _registers_the_operators  # noqa: F401
 
 from nnapi.errors import ModelError
@@ -25,6 +26,17 @@ MAX_RANK: Final = 4
 """Of what DEQUANTIZE takes."""
 WHOLE: Final = {torch.uint8: [(0, 255)], torch.int8: [(-128, 127), (-127, 127)]}
 """Ranges that saturating to the type keeps to, the symmetric one but for its last step."""
+
+
+def check_converted(graph: fx.Graph) -> None:
+    """ModelError where a model is prepared for quantization but was not converted."""
+    for node in graph.nodes:
+        if str(node.target) in UNCONVERTED:
+            raise ModelError(
+                "observes or imitates quantization, as in training",
+                operation=f"{node.target} {node.name!r}",
+                hint="call torchao's convert_pt2e before loading",
+            )
 
 
 def in_integers(model: Model) -> Model:
@@ -117,10 +129,6 @@ def _dynamic(*_: Any, **__: Any) -> NoReturn:
     )
 
 
-def _unconverted(*_: Any, **__: Any) -> NoReturn:
-    raise ModelError("is of a model prepared for quantization but not converted", hint="call convert_pt2e on it")
-
-
 def _refused(what: str, hint: str) -> Callable[..., NoReturn]:
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise ModelError(f"{what}, which NNAPI has not", hint=hint)
@@ -147,14 +155,15 @@ FUNCTIONS: Final = {
         f"{_NAMESPACE}quantize_per_token.default", f"{_NAMESPACE}dequantize_per_token.default",
         f"{_NAMESPACE}quantize_per_channel_group.default", f"{_NAMESPACE}dequantize_per_channel_group.default",
     ), _GROUPS),
-    **dict.fromkeys((
-        "aten.fake_quantize_per_tensor_affine.default", "aten.fake_quantize_per_tensor_affine.tensor_qparams",
-        "aten.fake_quantize_per_channel_affine.default", "aten._fake_quantize_learnable_per_tensor_affine.default",
-        "aten._fake_quantize_learnable_per_channel_affine.default", "aten.fused_moving_avg_obs_fake_quant.default",
-        "aten._fused_moving_avg_obs_fq_helper.default", f"{_NAMESPACE}fake_quant_per_channel.default",
-    ), _unconverted),
 }  # fmt: skip
 KEPT: Final = frozenset(
     name for name, function in FUNCTIONS.items() if function in (dequantize, dequantize_per_channel)
 )
 """What is not computed on constants: the integers are what matters."""
+UNCONVERTED: Final = frozenset((
+    "aten.fake_quantize_per_tensor_affine.default", "aten.fake_quantize_per_tensor_affine.tensor_qparams",
+    "aten.fake_quantize_per_channel_affine.default", "aten._fake_quantize_learnable_per_tensor_affine.default",
+    "aten._fake_quantize_learnable_per_channel_affine.default", "aten.fused_moving_avg_obs_fake_quant.default",
+    "aten._fused_moving_avg_obs_fq_helper.default", f"{_NAMESPACE}fake_quant_per_channel.default",
+))  # fmt: skip
+"""What training and calibration leave in a model until it is converted."""
