@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from nnapi.capi.build import Library, sources
+from nnapi.capi.build import Library
 from nnapi.capi.functions import FUNCTIONS, Row
 from nnapi.capi.header import PREFIX, constants, functions, header_text
+from nnapi.capi.source import sources
 from nnapi.ops.table import CODES
 from nnapi.ops.types import OperandType
 from nnapi.runtime import codes

@@ -109,35 +109,28 @@ static bool attach_bodies(void)
     return is_attached;
 }
 
-/* The lock is never waited for with the GIL held: who has the lock may be waiting for the GIL. */
+/* Once, for whoever calls first. The lock is never waited for with the GIL held: who has it may be waiting for the GIL. */
 static bool start(void)
 {
-    bool has_gil = false;
     PyGILState_STATE gil = PyGILState_UNLOCKED;
-    if (Py_IsInitialized()) {
+    PyThreadState *thread = NULL;
+    bool ran = Py_IsInitialized();
+    if (ran) {
         gil = PyGILState_Ensure();
-        has_gil = true;
+        thread = PyEval_SaveThread();
     }
-    PyThreadState *thread = has_gil ? PyEval_SaveThread() : NULL;
     pthread_mutex_lock(&lock);
     if (!is_started && !is_failed) {
-        bool runs = Py_IsInitialized();
-        if (thread) {
+        if (ran)
             PyEval_RestoreThread(thread);
-        } else if (runs) {
-            gil = PyGILState_Ensure();
-            has_gil = true;
-        } else {
-            runs = start_interpreter();
-        }
-        bool attached = runs && attach_bodies();
-        thread = runs ? PyEval_SaveThread() : NULL;
-        is_failed = !attached;
-        is_started = attached;
+        is_started = (ran || start_interpreter()) && attach_bodies();
+        is_failed = !is_started;
+        if (Py_IsInitialized())
+            thread = PyEval_SaveThread();
     }
     bool result = is_started;
     pthread_mutex_unlock(&lock);
-    if (has_gil) {
+    if (ran) {
         PyEval_RestoreThread(thread);
         PyGILState_Release(gil);
     }
