@@ -32,11 +32,21 @@ class Refused(UnsupportedOperation):
     """A builder does not take this use of the operation."""
 
 
-def tensor_of(array: Array) -> Any:
-    """A tensor over an array's memory; mapped constants are read only, which PyTorch would warn of."""
+def _expect_read_only_arrays() -> None:
+    """PyTorch warns, once in a process, of a tensor over memory that must not be written: mapped constants are that."""
+    array = np.zeros(1, np.float32)
+    array.flags.writeable = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(np.ascontiguousarray(array))
+        torch.from_numpy(array)
+
+
+_expect_read_only_arrays()
+
+
+def tensor_of(array: Array) -> Any:
+    """A tensor over an array's memory."""
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def fused(call: Call, run: Run) -> Run:

@@ -24,9 +24,15 @@ PRETEND: Final = frozenset({"null", "fake"})
 """Devices that answer without computing, or at invented costs: used only when named."""
 
 
+@cache
+def _third_parties() -> Mapping[str, str]:
+    """name -> module:class of the entry points."""
+    return {point.name: point.value for point in entry_points(group=GROUP) if point.name not in BUILTIN}
+
+
 def names() -> tuple[str, ...]:
     """The names of all devices, built in ones first; whether their engines are installed is another matter."""
-    return (*BUILTIN, *sorted(point.name for point in entry_points(group=GROUP) if point.name not in BUILTIN))
+    return (*BUILTIN, *sorted(_third_parties()))
 
 
 @cache
@@ -38,9 +44,7 @@ def get(name: str) -> Driver:
     >>> get("reference").name
     'reference'
     """
-    target = BUILTIN.get(name)
-    if target is None:
-        target = next((point.value for point in entry_points(group=GROUP, name=name)), None)
+    target = BUILTIN.get(name) or _third_parties().get(name)
     if target is None:
         raise DeviceUnavailable(f"no device {name!r}", hint=f"there are {', '.join(names())}")
     module, _, attribute = target.partition(":")
