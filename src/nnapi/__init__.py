@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "load": "nnapi.pipeline",
     "optimize": "nnapi.pipeline",
+    "quantize": "nnapi.pipeline",
     "partition": "nnapi.pipeline",
     "build": "nnapi.pipeline",
     "compile": "nnapi.pipeline",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from nnapi.pipeline import load as load
     from nnapi.pipeline import optimize as optimize
     from nnapi.pipeline import partition as partition
+    from nnapi.pipeline import quantize as quantize
     from nnapi.runtime.session import Session as Session
 
 

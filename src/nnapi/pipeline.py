@@ -7,7 +7,7 @@ source  Model       Model       Plan         Session  outputs
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ from nnapi.drivers.reference import ReferenceDriver
 from nnapi.errors import UsageError
 from nnapi.importers.load import load
 from nnapi.ir.model import Model
-from nnapi.ops.types import Array
+from nnapi.ops.types import Array, Operand
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.plan import Plan
 from nnapi.partitioning.verdict import Verdicts, judge
 from nnapi.passes.run import run_passes
+from nnapi.quantization.params import Table
+from nnapi.quantization.quantize import Progress, quantize_model
+from nnapi.quantization.recipe import Recipe
+from nnapi.runtime.inputs import IMAGES, ImageOptions, read_inputs
 from nnapi.runtime.session import Session, build_session
 
 Devices = str | Iterable[str | Driver] | None
@@ -30,6 +34,37 @@ Devices = str | Iterable[str | Driver] | None
 def optimize(model: Model, *, layout: Layout | None = "nhwc") -> Model:
     """The same function with fewer operations: folded, fused, in one layout (None: as it is). Model -> Model."""
     return run_passes(model, layout=layout)
+
+
+def quantize(
+    model: Model,
+    calibration: Any = None,
+    recipe: str | Mapping[str, Any] | Recipe = "int8",
+    *,
+    table: Table | str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """`model` in the numbers that `recipe` says, optimized first. Model -> Model.
+
+    `calibration`: arrays, mappings by input name, a folder of images or an .npz file. `recipe`: a name, a .json file,
+    or a mapping. A `table` saved before replaces calibration. Raises QuantizeError where any of them does not do.
+    """
+    model = optimize(model)
+    examples = read_calibration(calibration, model.input_operands)
+    return quantize_model(model, examples, recipe, table=table, progress=progress).model
+
+
+def read_calibration(calibration: Any, operands: Sequence[Operand]) -> Any:
+    """A folder as its images, one after the other; anything else as it is."""
+    if not isinstance(calibration, (str, os.PathLike)) or not Path(calibration).is_dir():
+        return calibration
+    paths = sorted(p for p in Path(calibration).iterdir() if p.suffix.lower() in IMAGES)
+
+    def images() -> Iterator[list[Array]]:
+        for path in paths:
+            yield [read_inputs([str(path)], operands, ImageOptions())[0]]
+
+    return images()
 
 
 def partition(
@@ -74,7 +109,7 @@ def run(session: Session, *inputs: Any) -> list[Array]:
     return session(*inputs)
 
 
-STAGES = (load, optimize, partition, build, run)
+STAGES = (load, optimize, quantize, partition, build, run)
 
 
 def compile(
@@ -121,4 +156,4 @@ def _choice(name: str, value: str, allowed: Sequence[str]) -> None:
         raise UsageError(f"{name} is {value!r}, must be {' or '.join(allowed)}")
 
 
-__all__ = ["STAGES", "build", "check", "compile", "devices", "load", "optimize", "partition", "run"]
+__all__ = ["STAGES", "build", "check", "compile", "devices", "load", "optimize", "partition", "quantize", "run"]

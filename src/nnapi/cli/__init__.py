@@ -16,6 +16,7 @@ from nnapi import __version__
 
 COMMANDS: Final = {
     "convert": "Turn a trained model into .nnapi or .tflite.",
+    "quantize": "Turn a float model into integers, and say what it costs.",
     "inspect": "Show a model: operations, shapes, sizes, feature levels.",
     "check": "Which operations each device takes, and why not.",
     "run": "Run a model on arrays or images.",

@@ -1,0 +1,94 @@
+"""`nnapi quantize`: a float model to integers, and what that costs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from nnapi.cli.options import load_model
+from nnapi.cli.output import json_option, print_json, print_table, progress, size
+from nnapi.errors import UsageError
+from nnapi.exporters.save import check_suffix, save
+from nnapi.ir.file import writing
+from nnapi.ir.verify import feature_level
+from nnapi.pipeline import optimize, read_calibration
+from nnapi.quantization.page import decibels, page
+from nnapi.quantization.quantize import quantize_model
+from nnapi.quantization.recipe import names, read_recipe
+from nnapi.quantization.report import Report, measure
+
+WORST = 10
+
+
+@click.command("quantize")
+@click.argument("source", required=False)
+@click.option("-o", "--output", type=click.Path(), help="A .nnapi or .tflite file.")
+@click.option("-r", "--recipe", default="int8", show_default=True, help="A name (--list) or a .json file.")
+@click.option("-c", "--calibration", metavar="PATH", help="A folder of images, or an .npz file.")
+@click.option("--list", "listed", is_flag=True, help="List the recipes.")
+@click.option("--table", type=click.Path(exists=True, dir_okay=False), help="Quantize by a saved (and edited) table.")
+@click.option("--save-table", type=click.Path(dir_okay=False), help="Save what was decided.")
+@click.option("--report", "report_path", type=click.Path(dir_okay=False), help="Write an HTML page of the costs.")
+@json_option
+def command(
+    source: str | None, output: str | None, recipe: str, calibration: str | None, listed: bool, table: str | None,
+    save_table: str | None, report_path: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Quantize SOURCE by a recipe and say what it costs in accuracy."""
+    if listed:
+        return _list(as_json)
+    if source is None:
+        raise UsageError("no model given", hint="nnapi quantize SOURCE, or --list")
+    chosen = read_recipe(recipe)
+    if output is not None:
+        check_suffix(output)
+    loaded = load_model(source)
+    with progress("Optimizing"):
+        model = optimize(loaded)
+    examples = read_calibration(calibration, model.input_operands)
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        tasks = {stage: bar.add_task(stage, total=None) for stage in ("observe", "measure", "recover")}
+        quantized = quantize_model(
+            model, examples, chosen, table=table,
+            progress=lambda stage, done: bar.update(tasks[stage], completed=done),
+        )  # fmt: skip
+    with progress("Comparing"):
+        report = measure(model, quantized)
+    if save_table is not None:
+        quantized.table.save(save_table, quantized.prepared)
+    if report_path is not None:
+        with writing(report_path) as file:
+            file.write(page(report).encode())
+    if output is not None:
+        save(quantized.model, output)
+    if as_json:
+        return print_json(report.to_json() | {"feature_level": feature_level(quantized.model), "output": output})
+    _print(report, feature_level(quantized.model))
+    if output is not None:
+        click.echo(f"{output}  {size(Path(output).stat().st_size)}")
+    return None
+
+
+def _list(as_json: bool) -> None:
+    recipes = [read_recipe(name) for name in names()]
+    if as_json:
+        print_json([{"name": r.name, "description": r.description} for r in recipes])
+    else:
+        print_table(("recipe", "what it does"), [(r.name, r.description) for r in recipes])
+
+
+def _print(report: Report, level: int) -> None:
+    click.echo(
+        f"{report.recipe}: weights {size(report.bytes_before)} -> {size(report.bytes_after)}, feature level {level}"
+    )
+    for k, value in enumerate(report.outputs):
+        click.echo(f"output {k}: SQNR {decibels(value)}")
+    worst = [(r.operation, r.precision, decibels(r.sqnr)) for r in report.rows if r.sqnr is not None][:WORST]
+    if worst:
+        print_table(("worst operations", "computes in", "SQNR"), worst, right="SQNR")
+    if report.floats:
+        print_table(("in floats", "why"), [(r.operation, r.reason) for r in report.floats])

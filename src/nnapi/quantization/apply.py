@@ -1,0 +1,189 @@
+"""Apply: a table -> the model in integers (or 16-bit floats), with conversions where two precisions meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nnapi.errors import QuantizeError
+from nnapi.ir.model import Model, Operation
+from nnapi.ir.verify import verify
+from nnapi.ops.numeric import quantize
+from nnapi.ops.op import Call, Types
+from nnapi.ops.types import F16, F32, FLOAT16, FLOAT32, INT32, Operand, OperandType
+from nnapi.passes.rewrite import Graph
+from nnapi.quantization.decide import HALF, half_types
+from nnapi.quantization.integer import CHANNEL_AXIS, JOINS, activations
+from nnapi.quantization.params import Params, Table
+from nnapi.quantization.weights import stored_bias, stored_filter
+
+Storage = Params | OperandType
+"""How a tensor is stored: as integers, or as F32 or F16."""
+
+
+def apply(model: Model, table: Table) -> Model:
+    """`model` quantized as the table says.
+
+    before: `y = CONV_2D(x float32, ...)`
+    after:  `y = CONV_2D(x int8, ...)`, with QUANTIZE and DEQUANTIZE around what stays in floats
+    """
+    return apply_traced(model, table)[0]
+
+
+def apply_traced(model: Model, table: Table) -> tuple[Model, dict[int, int]]:
+    """`apply`, and for each operand of `model` that the result still has, its index there."""
+    if set(table.operations) != set(range(len(model.operations))):
+        raise QuantizeError(f"the table has {len(table.operations)} operations, the model {len(model.operations)}")
+    applying = _Applying(model, table)
+    result = applying.run()
+    verify(result)
+    position = {id(operand): k for k, operand in enumerate(result.operands)}
+    operands = applying.graph.operands
+    return result, {i: position[id(operands[i])] for i in range(len(model.operands)) if id(operands[i]) in position}
+
+
+@dataclass
+class _Applying:
+    model: Model
+    table: Table
+
+    def __post_init__(self) -> None:
+        # Operands that two indexes share as one object could not be told apart afterwards.
+        self.graph = Graph(replace(self.model, operands=tuple(replace(o) for o in self.model.operands)))
+        self._versions: dict[tuple[int, Storage], int] = {}
+
+    def run(self) -> Model:
+        graph, table = self.graph, self.table
+        if table.boundary == "integer":
+            for i in self.model.inputs:
+                if i in table.operands:
+                    graph.operands[i] = table.operands[i].of(graph.operands[i])
+        for n, operation in enumerate(graph):
+            precision = table.operations[n].precision
+            if precision in ("int8", "uint8"):
+                self._integer(n, operation)
+            elif precision == "float16":
+                self._half(operation)
+            elif precision == "float32":
+                self._float(n, operation)
+            elif precision == "as it is":
+                graph.emit(operation)
+            else:
+                known = "int8, uint8, float16, float32, as it is"
+                raise QuantizeError(f"no precision {precision!r}", operation=operation.label, hint=f"known: {known}")
+        for k, i in enumerate(graph.outputs):
+            home = self._home(i)
+            wanted = home if table.boundary == "integer" else F32
+            if self.model.operands[i].type == F32 and home != wanted:
+                graph.outputs[k] = self._as(i, wanted, name=self.model.operands[i].name)
+        graph.changed = True
+        return graph.finish()
+
+    def _home(self, i: int) -> Storage:
+        """How an operand is stored where it is written."""
+        operand = self.graph.operands[i]
+        return Params(operand.type, operand.scale, operand.zero_point) if operand.type.is_quantized else operand.type
+
+    def _as(self, i: int, wanted: Storage, name: str = "") -> int:
+        """Operand i stored as wanted: itself, or a conversion of it."""
+        home = self._home(i)
+        operand = self.graph.operands[i]
+        if home == wanted or (operand.type not in (F32, F16) and not operand.type.is_quantized):
+            return i
+        key = (i, wanted)
+        if key not in self._versions:
+            self._versions[key] = (
+                self._constant(operand, wanted) if operand.is_constant else self._convert(i, wanted, name)
+            )
+        return self._versions[key]
+
+    def _constant(self, operand: Operand, wanted: Storage) -> int:
+        like = wanted.of(operand) if isinstance(wanted, Params) else replace(operand, type=wanted)
+        return self.graph.operand(replace(like, value=quantize(operand.value, like)))
+
+    def _convert(self, i: int, wanted: Storage, name: str) -> int:
+        home, operand = self._home(i), self.graph.operands[i]
+        if isinstance(home, Params) and isinstance(wanted, Params):
+            return self._convert(self._as(i, F32), wanted, name)
+        plain = replace(operand, scale=0.0, zero_point=0, name=name, value=None)
+        new = wanted.of(plain) if isinstance(wanted, Params) else replace(plain, type=wanted)
+        kind = "QUANTIZE" if isinstance(wanted, Params) else "DEQUANTIZE" if isinstance(home, Params) else "CAST"
+        result = self.graph.operand(new)
+        producer = self.graph.producer(i)
+        label = producer.name if producer is not None else operand.name
+        self.graph.emit(Operation(kind, (i,), (result,), f"{label}.{kind.lower()}" if label else ""))
+        return result
+
+    def _params(self, i: int, operation: Operation) -> Params:
+        params = self.table.operands.get(i)
+        if params is None:
+            raise QuantizeError(f"the table has no parameters of operand {i}", operation=operation.label)
+        return params
+
+    def _integer(self, n: int, operation: Operation) -> None:
+        call = self.model.call(operation)
+        outputs = [i for i in operation.outputs if self.model.operands[i].type == F32]
+        storage = self._params((outputs or [i for i in operation.inputs if i in self.table.operands])[0], operation)
+        row = _row(call, storage.type, (n in self.table.filters and self.table.filters[n][0].type) or None)
+        joined = call.op.name in JOINS
+        inputs = list(operation.inputs)
+        for param, position, i in activations(call, operation.inputs, row):
+            quant = call.op.outputs[0].quant
+            alike = outputs and (joined or quant == param.name)
+            inputs[position] = self._as(i, storage if alike else self._params(i, operation))
+        x = self._params(operation.inputs[0], operation) if n in self.table.filters else storage
+        for param, at in call.slots:
+            position = at.start
+            if param.type == "W":
+                axis = CHANNEL_AXIS[call.op.name]
+                inputs[position] = self.graph.operand(stored_filter(call["filter"], self.table.filters[n], axis))
+            elif param.type == "B":
+                inputs[position] = self.graph.operand(stored_bias(call["bias"], x, self.table.filters[n]))
+            elif param.name == "pad_value":
+                inputs[position] = self.graph.scalar(
+                    INT32, int(quantize(call.array("pad_value"), storage.of(Operand(F32))))
+                )
+        for i in outputs:
+            self.graph.operands[i] = self._params(i, operation).of(self.graph.operands[i])
+        self.graph.emit(replace(operation, inputs=tuple(inputs)))
+
+    def _half(self, operation: Operation) -> None:
+        row = half_types(self.model, operation)
+        if row is None:
+            raise QuantizeError("has no form in TENSOR_FLOAT16", operation=operation.label)
+        inputs = []
+        for i in operation.inputs:
+            operand = self.graph.operands[i]
+            if operand.type == FLOAT32:
+                inputs.append(self.graph.constant(np.asarray(operand.value, np.float16), Operand(FLOAT16)))
+            else:
+                inputs.append(self._as(i, F16))
+        for i in operation.outputs:
+            operand = self.graph.operands[i]
+            self.graph.operands[i] = replace(operand, type=HALF.get(operand.type, operand.type))
+        self.graph.emit(replace(operation, inputs=tuple(inputs)))
+
+    def _float(self, n: int, operation: Operation) -> None:
+        inputs = [self._as(i, F32) if self.model.operands[i].type == F32 else i for i in operation.inputs]
+        if n in self.table.filters:
+            inputs[1] = self._dequantized(operation, n)
+        self.graph.emit(replace(operation, inputs=tuple(inputs)))
+
+    def _dequantized(self, operation: Operation, n: int) -> int:
+        """The filter in 8 bits, and a DEQUANTIZE of it."""
+        filter = self.graph.operands[operation.inputs[1]]
+        stored = self.graph.operand(stored_filter(filter, self.table.filters[n], CHANNEL_AXIS[operation.type]))
+        real = self.graph.operand(replace(filter, value=None, name=""))
+        name = f"{operation.name}.filter" if operation.name else ""
+        self.graph.emit(Operation("DEQUANTIZE", (stored,), (real,), name))
+        return real
+
+
+def _row(call: Call, type: OperandType, weights: OperandType | None) -> Types:
+    """The row of integers with activations of `type` and, where there is a filter, `weights`."""
+    for row in call.op.types:
+        types = row.bind.values()
+        if type in types and not {F32, F16} & {*types} and weights in (None, row.bind.get("W")):
+            return row
+    raise QuantizeError(f"has no form in {type.name}", operation=call.label)

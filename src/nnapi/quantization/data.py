@@ -1,0 +1,103 @@
+"""Calibration data: whatever holds examples, as one tuple of arrays per execution, checked and never kept."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from nnapi.errors import QuantizeError
+from nnapi.ir.verify import compatible
+from nnapi.ops.types import Array, Operand
+
+Example = tuple[Array, ...]
+"""One array per model input, in order."""
+KEPT: Final = 16
+"""How many examples are kept for what must see them again: recovery and reports."""
+
+
+def read_examples(calibration: Any, operands: Sequence[Operand]) -> Iterator[Example]:
+    """Examples for inputs like `operands` from an .npz file, an array of examples, or an iterable of them.
+
+    An example is an array, a sequence of arrays in the order of the inputs, or a mapping by name. Batches larger than
+    the model's are split. Raises QuantizeError for what the model does not take, NaN and infinity.
+    """
+    n = -1
+    for n, example in enumerate(_iterate(calibration, operands)):
+        yield from _split(_arrays(example, operands, n), operands, n)
+    if n < 0:
+        raise QuantizeError("no calibration data", hint="give some ten to a hundred typical inputs")
+
+
+def _iterate(calibration: Any, operands: Sequence[Operand]) -> Iterable[Any]:
+    if calibration is None:
+        raise QuantizeError("no calibration data", hint="give some ten to a hundred typical inputs")
+    if isinstance(calibration, (str, Path)):
+        calibration = _read_npz(Path(calibration))
+    if isinstance(calibration, Mapping):
+        # One mapping is one batch per input, not one example per key.
+        return [calibration]
+    if isinstance(calibration, np.ndarray):
+        rank = len(operands[0].dimensions)
+        return [calibration] if calibration.ndim == rank else calibration
+    if not isinstance(calibration, Iterable):
+        raise QuantizeError(f"calibration is a {type(calibration).__name__}, must be an iterable of arrays")
+    return calibration
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    if path.suffix != ".npz":
+        raise QuantizeError(f"{path}: calibration data is a folder of images or an .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise QuantizeError(f"cannot read {path}: {error}") from error
+
+
+def _arrays(example: Any, operands: Sequence[Operand], n: int) -> list[Array]:
+    where = f"calibration example {n}"
+    if isinstance(example, Mapping):
+        names = [o.name for o in operands]
+        if len(example) == 1 and len(operands) == 1:
+            values = list(example.values())
+        elif set(example) == set(names):
+            values = [example[name] for name in names]
+        else:
+            raise QuantizeError(f"{where} has {', '.join(map(repr, example))}, the model takes {', '.join(names)}")
+    elif isinstance(example, (tuple, list)) and len(example) == len(operands):
+        values = list(example)
+    elif len(operands) == 1:
+        values = [example]
+    else:
+        raise QuantizeError(f"{where} is a {type(example).__name__}, must have {len(operands)} arrays")
+    try:
+        return [np.asarray(v) for v in values]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise QuantizeError(f"{where} is no array: {error}") from error
+
+
+def _split(arrays: Sequence[Array], operands: Sequence[Operand], n: int) -> Iterator[Example]:
+    """The example, in as many executions as its batch holds of the model's."""
+    parts: list[list[Array]] = []
+    for array, operand in zip(arrays, operands):
+        where = f"calibration example {n}, input {operand.name!r}"
+        if array.dtype.kind not in "fiub":
+            raise QuantizeError(f"{where} is {array.dtype}, must be numbers")
+        array = np.ascontiguousarray(array, operand.type.dtype)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise QuantizeError(f"{where} holds NaN or infinity")
+        wanted = operand.dimensions
+        if array.ndim == len(wanted) - 1:
+            array = array[None]
+        rows = wanted[0] if wanted else 0
+        fits = array.ndim == len(wanted) and compatible((0, *wanted[1:]), array.shape) and array.size > 0
+        if wanted and not (fits and array.shape[0] % (rows or 1) == 0):
+            raise QuantizeError(f"{where} has shape {array.shape}, must have {wanted}")
+        parts.append(np.split(array, array.shape[0] // rows) if rows else [array])
+    if len({len(p) for p in parts}) != 1:
+        raise QuantizeError(f"calibration example {n}: its inputs hold {[len(p) for p in parts]} batches")
+    yield from zip(*parts)

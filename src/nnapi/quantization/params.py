@@ -1,0 +1,155 @@
+"""Scale and zero point: from a range of real values, and the table of them that a model is quantized by."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from nnapi.errors import QuantizeError
+from nnapi.ir.file import writing
+from nnapi.ir.model import Model
+from nnapi.ops.types import Operand, OperandType
+from nnapi.quantization.observers import Range
+
+FORMAT: Final = "nnapi-quantization-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """How real values are stored: real = (stored - zero_point) * scale."""
+
+    type: OperandType
+    scale: float
+    zero_point: int
+
+    @property
+    def range(self) -> Range:
+        """The lowest and highest real value that it stores."""
+        info = np.iinfo(self.type.dtype)
+        return (info.min - self.zero_point) * self.scale, (info.max - self.zero_point) * self.scale
+
+    def of(self, operand: Operand) -> Operand:
+        """`operand` stored so."""
+        return replace(operand, type=self.type, scale=self.scale, zero_point=self.zero_point)
+
+
+def params_for(low: float, high: float, type: OperandType) -> Params:
+    """The finest parameters that store `low` to `high`, and zero exactly.
+
+    >>> from nnapi.ops.types import Q8
+    >>> params_for(0.0, 2.55, Q8)
+    Params(type=<OperandType.TENSOR_QUANT8_ASYMM: 5>, scale=0.009999999776482582, zero_point=0)
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    info = np.iinfo(type.dtype)
+    scale = float(np.float32((high - low) / (info.max - info.min)))
+    if scale == 0.0:  # zero and nothing else: any scale is exact
+        return Params(type, 1.0, min(max(0, info.min), info.max))
+    zero_point = round(info.min - low / scale)
+    return Params(type, scale, min(max(zero_point, info.min), info.max))
+
+
+def at_least(params: Params, scale: float) -> Params:
+    """`params` with a scale of at least `scale`, around the same zero."""
+    if params.scale >= scale:
+        return params
+    low, high = params.range
+    info = np.iinfo(params.type.dtype)
+    zero_point = round(info.min - low / (high - low) * (info.max - info.min))
+    return Params(params.type, float(np.float32(scale)), min(max(zero_point, info.min), info.max))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one operation computes in: `int8`, `uint8`, `float16` or `float32`, and why not in integers."""
+
+    precision: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What was decided for a model: by operand the parameters, by operation precision and scales of its filter.
+
+    The indexes are those of the model that was observed; `save` and `read_table` write and read it as JSON.
+    """
+
+    operations: Mapping[int, Choice]
+    operands: Mapping[int, Params] = field(default_factory=dict)
+    filters: Mapping[int, tuple[Params, ...]] = field(default_factory=dict)
+    boundary: str = "float32"
+    """`integer`: the model's inputs and outputs are stored as the operations around them do."""
+
+    def save(self, path: str | os.PathLike[str], model: Model) -> None:
+        """Write it for people to read and edit."""
+        content = {
+            "format": FORMAT,
+            "boundary": self.boundary,
+            "operations": {
+                str(n): {"name": model.operations[n].label, "precision": c.precision}
+                | ({"reason": c.reason} if c.reason else {})
+                | ({"filter": [_json(p) for p in self.filters[n]]} if n in self.filters else {})
+                for n, c in self.operations.items()
+            },
+            "operands": {
+                str(i): {"name": _operand_name(model, i)} | _json(p) | {"range": list(p.range)}
+                for i, p in self.operands.items()
+            },
+        }
+        with writing(path) as file:
+            file.write(json.dumps(content, indent=1).encode())
+
+
+def _json(params: Params) -> dict[str, Any]:
+    return {"type": params.type.name, "scale": params.scale, "zero_point": params.zero_point}
+
+
+def _operand_name(model: Model, i: int) -> str:
+    n = model.producers.get(i)
+    return model.operands[i].name or ("" if n is None else model.operations[n].label)
+
+
+def read_table(path: str | os.PathLike[str], model: Model) -> Table:
+    """A table that `save` wrote, for the same model; QuantizeError where it does not fit."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise QuantizeError(f"cannot read table {path}: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise QuantizeError(f"{path} is no table of {FORMAT}", hint="`nnapi quantize --save-table` writes one")
+    try:
+        operations = {int(n): Choice(o["precision"], o.get("reason", "")) for n, o in content["operations"].items()}
+        filters = {
+            int(n): tuple(_params(p, f"filter of operation {n}") for p in o["filter"])
+            for n, o in content["operations"].items()
+            if "filter" in o
+        }
+        operands = {int(i): _params(o, f"operand {i}") for i, o in content["operands"].items()}
+        labels = {int(n): o["name"] for n, o in content["operations"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise QuantizeError(f"table {path} lacks something or has the wrong kind of value: {error}") from error
+    found = {n: o.label for n, o in enumerate(model.operations)}
+    if labels != found:
+        wrong = next((n for n in {*labels, *found} if labels.get(n) != found.get(n)), None)
+        raise QuantizeError(f"table {path} is of another model: operation {wrong} is {found.get(wrong or 0)}")
+    if operands and max(operands) >= len(model.operands):
+        raise QuantizeError(f"table {path} names operand {max(operands)}, the model has {len(model.operands)}")
+    return Table(operations, operands, filters, str(content.get("boundary")))
+
+
+def _params(content: dict[str, Any], where: str) -> Params:
+    type = OperandType[content["type"]]
+    scale, zero_point = float(np.float32(content["scale"])), int(content["zero_point"])
+    low, high = type.zero_point_range
+    if not type.is_quantized or not (scale > 0 and math.isfinite(scale)):
+        raise QuantizeError(f"{where} has type {type.name} and scale {scale}, must be quantized and positive")
+    if not low <= zero_point <= high:
+        raise QuantizeError(f"{where} has zero point {zero_point}, must be {low} to {high}")
+    return Params(type, scale, zero_point)

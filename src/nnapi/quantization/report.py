@@ -1,0 +1,164 @@
+"""What quantization cost: each operation's signal to noise ratio, what stayed in floats and why, sizes, accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from nnapi.errors import QuantizeError
+from nnapi.ir.model import Model
+from nnapi.ops.numeric import dequantize
+from nnapi.ops.types import Array
+from nnapi.quantization.data import Example
+from nnapi.quantization.expose import Exposed, prepare
+from nnapi.quantization.metrics import sqnr
+from nnapi.quantization.quantize import Quantized
+from nnapi.quantization.rounding import quantized_inputs
+
+PLOTTED_BINS: Final = 48
+Shape = tuple[float, float, tuple[int, ...]]
+"""A distribution: lowest value, highest value, counts between."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation: its result in integers against float on the same inputs, in dB, and how often values come."""
+
+    operation: str
+    precision: str
+    reason: str
+    sqnr: float | None
+    low: float = 0.0
+    high: float = 0.0
+    counts: tuple[int, ...] = ()
+    """How many values of the float result fall into each of equal bins from `low` to `high`."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """`rows` worst first; `outputs` by the model's outputs; sizes of all constants in bytes."""
+
+    recipe: str
+    rows: tuple[Row, ...]
+    outputs: tuple[float, ...]
+    bytes_before: int
+    bytes_after: int
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+
+    @property
+    def floats(self) -> list[Row]:
+        """What stayed in floats though the recipe asks for less."""
+        return [r for r in self.rows if r.reason]
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`; what is infinitely good or bad is null."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, float):
+                return value if np.isfinite(value) else None
+            if isinstance(value, dict):
+                return {k: plain(v) for k, v in value.items()}
+            return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+        result: dict[str, Any] = plain(asdict(self))
+        return result
+
+
+def measure(
+    before: Model, quantized: Quantized, examples: Sequence[Example] = (), labels: Sequence[int] | None = None
+) -> Report:
+    """Compare `quantized` with `before`, the float model, on `examples` (none: those that calibration kept).
+
+    `labels`, one per example, give the accuracy of the first output's largest value. Without examples there are sizes
+    only.
+    """
+    examples = tuple(examples) or quantized.examples
+    if labels is not None and len(labels) != len(examples):
+        raise QuantizeError(f"{len(labels)} labels for {len(examples)} examples, must be one each")
+    outputs: tuple[float, ...] = ()
+    accuracy: tuple[float | None, float | None] = (None, None)
+    ratios, shapes = _compared(quantized, examples) if examples else ({}, {})
+    if examples:
+        results = [_real(m, examples) for m in (before, quantized.model)]
+        outputs = tuple(sqnr(np.stack(x), np.stack(y)) for x, y in zip(zip(*results[0]), zip(*results[1])))
+        if labels is not None:
+            accuracy = _accuracy(results[0], labels), _accuracy(results[1], labels)
+    rows = []
+    for n, choice in quantized.table.operations.items():
+        operation = quantized.prepared.operations[n]
+        i = operation.outputs[0]
+        rows.append(
+            Row(operation.label, choice.precision, choice.reason, ratios.get(i), *shapes.get(i, (0.0, 0.0, ())))
+        )
+    rows.sort(key=lambda r: np.inf if r.sqnr is None else r.sqnr)
+    sizes = size(before), size(quantized.model)
+    return Report(quantized.recipe.name, tuple(rows), outputs, *sizes, *accuracy)
+
+
+def size(model: Model) -> int:
+    """Bytes of all constants, each counted once; bodies of control flow and composites included."""
+    seen: dict[int, int] = {}
+
+    def add(model: Model) -> None:
+        for operand in model.operands:
+            if isinstance(operand.value, Model):
+                add(operand.value)
+            elif isinstance(operand.value, np.ndarray):
+                seen[id(operand.value)] = operand.value.nbytes
+
+    add(model)
+    return sum(seen.values())
+
+
+def _compared(quantized: Quantized, examples: Sequence[Example]) -> tuple[dict[int, float], dict[int, Shape]]:
+    """For each operand both models have: SQNR over the examples, and the distribution of the first one's values."""
+    both = [
+        i
+        for o in quantized.prepared.operations
+        for i in o.outputs
+        if i in quantized.where and quantized.prepared.operands[i].type.is_float
+    ]
+    exact = Exposed(quantized.prepared, both)
+    stored = Exposed(quantized.model, [quantized.where[i] for i in both])
+    powers = {i: np.zeros(2) for i in both}
+    shapes: dict[int, Shape] = {}
+    for example in examples:
+        actual = dict(stored.run(quantized_inputs(quantized.model, example)))
+        for i, x in exact.run(example):
+            k = quantized.where[i]
+            y = actual[k]
+            noise = dequantize(y, quantized.model.operands[k]).astype(np.float64) - x
+            powers[i] += float(np.square(x, dtype=np.float64).sum()), float(np.square(noise).sum())
+            if i not in shapes and x.size:
+                counts, edges = np.histogram(x, PLOTTED_BINS)
+                shapes[i] = float(edges[0]), float(edges[-1]), tuple(int(c) for c in counts)
+    return {i: sqnr_of(*p) for i, p in powers.items()}, shapes
+
+
+def sqnr_of(signal: float, noise: float) -> float:
+    """Signal to quantization noise ratio in dB of two powers.
+
+    >>> sqnr_of(100.0, 1.0)
+    20.0
+    """
+    if noise == 0.0:
+        return float("inf")
+    return float(10 * np.log10(signal / noise)) if signal and np.isfinite(noise) else float("-inf")
+
+
+def _real(model: Model, examples: Sequence[Example]) -> list[list[Array]]:
+    """The outputs for each example, as real numbers."""
+    prepared = prepare(model)
+    return [
+        [dequantize(y, o) for y, o in zip(prepared.run(quantized_inputs(model, x)), model.output_operands)]
+        for x in examples
+    ]
+
+
+def _accuracy(results: Sequence[Sequence[Array]], labels: Sequence[int]) -> float:
+    right = [int(np.argmax(r[0])) == int(label) for r, label in zip(results, labels)]
+    return float(np.mean(right))
