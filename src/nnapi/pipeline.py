@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nnapi.bench.measure import random_inputs
 from nnapi.drivers import registry
 from nnapi.drivers.driver import Driver, Layout, Precision, Preference, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
@@ -19,7 +21,12 @@ from nnapi.importers.load import load
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array, Operand
 from nnapi.partitioning.assign import assign
+from nnapi.partitioning.candidate import EXACT, candidates
+from nnapi.partitioning.database import Database, default_path
+from nnapi.partitioning.deny import DenyList, clear_denied, denied
+from nnapi.partitioning.gate import Gate
 from nnapi.partitioning.plan import Plan
+from nnapi.partitioning.profile import Profile
 from nnapi.partitioning.verdict import Verdicts, judge
 from nnapi.passes.run import run_passes
 from nnapi.quantization.params import Table
@@ -27,6 +34,7 @@ from nnapi.quantization.quantize import Progress, quantize_model
 from nnapi.quantization.recipe import Recipe
 from nnapi.runtime.inputs import IMAGES, ImageOptions, read_inputs
 from nnapi.runtime.session import Session, build_session
+from nnapi.runtime.tune import Tuner
 
 Devices = str | Iterable[str | Driver] | None
 
@@ -72,18 +80,25 @@ def partition(
     devices: Devices = None,
     *,
     preference: Preference = "fast_single_answer",
+    precision: Precision = "fp32",
+    num_threads: int = 1,
     fallback: bool = True,
 ) -> Plan:
     """Which device runs what, and why. Model -> Plan.
 
     `devices` are names or drivers (None: every one that is here); what none of them takes goes to the reference,
-    unless `fallback` is False: then it is a PartitionError.
+    unless `fallback` is False: then it is a PartitionError. What was measured on this machine for this precision and
+    these threads counts (`nnapi profile`), and what was found wrong is refused.
     """
-    _choice("preference", preference, ("low_power", "fast_single_answer", "sustained_speed"))
-    drivers = registry.choose(devices)
-    if devices is None:
-        drivers = [d for d in drivers if d.name != ReferenceDriver.name]
-    return assign(model, drivers, preference=preference, fallback=ReferenceDriver() if fallback else None)
+    options = _options(precision, num_threads, preference)
+    return assign(
+        model,
+        _candidates(devices, precision),
+        preference=preference,
+        fallback=ReferenceDriver() if fallback else None,
+        profile=Profile(_database(), options),
+        denied=DenyList(_database(), options),
+    )
 
 
 def build(
@@ -94,14 +109,17 @@ def build(
     num_threads: int = 1,
     cache_dir: str | os.PathLike[str] | None = None,
     fallback: bool = True,
+    accept_inaccurate: bool = False,
 ) -> Session:
-    """Every partition prepared on its device. Plan -> Session."""
-    _choice("precision", precision, ("fp32", "relaxed"))
-    if num_threads < 1:
-        raise UsageError(f"num_threads is {num_threads}, must be 1 or more")
-    options = PrepareOptions(precision, num_threads, plan.preference, Path(cache_dir) if cache_dir else None)
-    drivers = {d.name: d for d in registry.choose(list(plan.devices) if devices is None else devices)}
-    return build_session(plan, drivers, options, fallback=fallback)
+    """Every partition prepared on its device, and compared with the reference the first time. Plan -> Session.
+
+    A device that computes something else is refused with the figure; `accept_inaccurate` only warns of it.
+    """
+    options = _options(precision, num_threads, plan.preference, cache_dir)
+    names = dict.fromkeys(name.removesuffix(EXACT) for name in plan.devices)
+    drivers = {d.name: d for d in candidates(registry.choose(list(names) if devices is None else devices), precision)}
+    gate = _gate(plan.model, options, accept_inaccurate)
+    return build_session(plan, drivers, options, fallback=fallback, gate=gate)
 
 
 def run(session: Session, *inputs: Any) -> list[Array]:
@@ -121,8 +139,12 @@ def compile(
     preference: Preference = "fast_single_answer",
     cache_dir: str | os.PathLike[str] | None = None,
     fallback: bool = True,
+    tune: bool = False,
+    accept_inaccurate: bool = False,
 ) -> Session:
     """Optimize, partition and build `model`: ready to run.
+
+    With `tune` the model is measured on the devices, and the fastest of the best few plans is kept, now and later.
 
     >>> import numpy as np
     >>> from nnapi.ir.builder import Builder
@@ -133,8 +155,19 @@ def compile(
     >>> compile(b.finish(), devices="reference")(np.array([1, 2], np.float32))
     [array([2., 4.], dtype=float32)]
     """
-    plan = partition(optimize(model), devices, preference=preference, fallback=fallback)
-    return build(plan, devices, precision=precision, num_threads=num_threads, cache_dir=cache_dir, fallback=fallback)
+    model = optimize(model)
+    if tune:
+        options = _options(precision, num_threads, preference, cache_dir)
+        gate = _gate(model, options, accept_inaccurate)
+        tuner = Tuner(Profile(_database(), options), sample_inputs)
+        return tuner.choose(model, _candidates(devices, precision), fallback=fallback, gate=gate)
+    plan = partition(
+        model, devices, preference=preference, precision=precision, num_threads=num_threads, fallback=fallback
+    )
+    return build(
+        plan, devices, precision=precision, num_threads=num_threads, cache_dir=cache_dir, fallback=fallback,
+        accept_inaccurate=accept_inaccurate,
+    )  # fmt: skip
 
 
 def check(model: Model, target: Devices = None) -> list[Verdicts]:
@@ -149,6 +182,65 @@ def check(model: Model, target: Devices = None) -> list[Verdicts]:
 def devices() -> list[Driver]:
     """The devices that are here, in order of preference."""
     return registry.available()
+
+
+def profile(
+    model: Model, devices: Devices = None, *, precision: Precision = "fp32", num_threads: int = 1
+) -> dict[str, dict[str, float]]:
+    """Measure `model`, optimized, on the devices, whole and in parts, and remember it: part -> device -> seconds."""
+    options = _options(precision, num_threads, "fast_single_answer")
+    return Tuner(Profile(_database(), options), sample_inputs).measure(model, _candidates(devices, precision))
+
+
+def show_denied() -> list[dict[str, Any]]:
+    """What devices may not run because it was found wrong there."""
+    return denied(_database())
+
+
+def clear_profile(*, times: bool = True, denied: bool = True) -> tuple[int, int]:
+    """Forget measurements, and what was found wrong; how many of each there were."""
+    database = _database()
+    return (Profile(database).clear() if times else 0, clear_denied(database) if denied else 0)
+
+
+def sample_inputs(model: Model) -> list[Array]:
+    """Seeded random inputs of `model`, to measure and to compare with."""
+    return random_inputs(model.input_operands)
+
+
+def _candidates(devices: Devices, precision: Precision) -> list[Driver]:
+    """The devices asked for, at each precision they have; the reference only where it is named."""
+    chosen = registry.choose(devices)
+    if devices is None:
+        chosen = [d for d in chosen if d.name != ReferenceDriver.name]
+    return candidates(chosen, precision)
+
+
+def _gate(model: Model, options: PrepareOptions, accept_inaccurate: bool) -> Gate | None:
+    """What placements of `model` must pass; None where no sample inputs can be made."""
+    try:
+        samples = sample_inputs(model)
+    except UsageError:
+        return None
+    return Gate(samples, DenyList(_database(), options), accept_inaccurate)
+
+
+def _options(
+    precision: Precision,
+    num_threads: int,
+    preference: Preference,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> PrepareOptions:
+    _choice("preference", preference, ("low_power", "fast_single_answer", "sustained_speed"))
+    _choice("precision", precision, ("fp32", "relaxed"))
+    if num_threads < 1:
+        raise UsageError(f"num_threads is {num_threads}, must be 1 or more")
+    return PrepareOptions(precision, num_threads, preference, Path(cache_dir) if cache_dir else None)
+
+
+@cache
+def _database() -> Database:
+    return Database(default_path())
 
 
 def _choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -96,9 +96,16 @@ def test_without_fallback_what_nobody_takes_is_an_error() -> None:
 
 
 def test_an_engine_that_fails_to_run_is_a_typed_error() -> None:
-    session = nnapi.compile(chain("ADD"), devices=[FakeDriver("dead", fails_to_run=True)])
+    dead, model = FakeDriver("dead", fails_to_run=True), chain("ADD")
+    session = build_session(assign(model, [dead]), {"dead": dead}, PrepareOptions(), fallback=False)
     with pytest.raises(NnapiError, match="dead fails on purpose"):
         session(X)
+
+
+def test_an_engine_that_fails_to_run_is_found_before_it_is_trusted() -> None:
+    session = nnapi.compile(chain("ADD"), devices=[FakeDriver("dead", fails_to_run=True)])
+    assert session.plan.devices == ("reference",)
+    assert "dead fails on purpose" in session.fallbacks[0].reason
 
 
 def test_several_partitions_pass_values_on_and_are_timed() -> None:

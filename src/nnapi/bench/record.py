@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnapi.partitioning.machine import machine
+from nnapi.partitioning.machine import machine as machine
 
 
 @dataclass(frozen=True)

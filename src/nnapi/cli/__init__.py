@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "check": "Which operations each device takes, and why not.",
     "run": "Run a model on arrays or images.",
     "bench": "Measure a model: initialization, latency, memory.",
+    "profile": "Measure the devices on a model, and remember; show what was denied.",
     "devices": "List the devices that are here.",
     "capi": "Build libneuralnetworks.so, NNAPI's C library.",
     "conformance": "Run NNAPI conformance cases on a driver.",

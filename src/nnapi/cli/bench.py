@@ -14,7 +14,9 @@ from nnapi.bench.record import Record
 from nnapi.cli.options import load_model, session_options
 from nnapi.cli.output import json_option, milliseconds, print_json, print_table, progress, size
 from nnapi.drivers.driver import Precision, Preference
-from nnapi.pipeline import build, optimize, partition
+from nnapi.ops.types import Array
+from nnapi.pipeline import compile, optimize
+from nnapi.runtime.session import Session
 
 
 @click.command("bench")
@@ -22,11 +24,12 @@ from nnapi.pipeline import build, optimize, partition
 @click.option("--warmup", type=click.FloatRange(0), default=0.5, show_default=True, help="Seconds of warm-up.")
 @click.option("--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="Measure at least so long.")
 @click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="And at least so often.")
+@click.option("--against", metavar="NAME,...", help="Beside these peers: pytorch, litert, onnxruntime, openvino.")
 @session_options
 @json_option
 def command(
     source: str, warmup: float, seconds: float, repeats: int, devices: str | None, threads: int, precision: Precision,
-    preference: Preference, no_fallback: bool, as_json: bool,
+    preference: Preference, no_fallback: bool, tune: bool, accept_inaccurate: bool, against: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure SOURCE on seeded random inputs: load, initialization, first run, latency, memory, each partition."""
     started = time.perf_counter()
@@ -35,12 +38,13 @@ def command(
     with progress("Optimizing"):
         model = optimize(model)
     loading = time.perf_counter() - started
-    with progress("Compiling"):
-        plan = partition(model, devices, preference=preference, fallback=not no_fallback)
-        session = build(
-            plan, devices, precision=precision, num_threads=threads,
-            fallback=not no_fallback,
+    with progress("Tuning" if tune else "Compiling"):
+        session = compile(
+            model, devices, precision=precision, num_threads=threads, preference=preference, fallback=not no_fallback,
+            tune=tune, accept_inaccurate=accept_inaccurate,
         )  # fmt: skip
+    if against is not None:
+        return _compare(source, session, inputs, against.split(","), threads, repeats, as_json)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("Measuring", total=1.0)
         record = measure(
@@ -52,6 +56,23 @@ def command(
     _print(record)
     for fallback in session.fallbacks:
         click.echo(f"fallback: {fallback.what} on {fallback.device}: {fallback.reason}")
+    return None
+
+
+def _compare(
+    source: str, session: Session, inputs: list[Array], names: list[str], threads: int, repeats: int, as_json: bool
+) -> None:
+    from nnapi.bench.peers import compare
+
+    with progress("Measuring peers"):
+        rows = compare(source, session, inputs, names, num_threads=threads, repeats=repeats)
+    if as_json:
+        return print_json([row.to_json() for row in rows])
+    cells = [
+        (r.name, milliseconds(r.seconds) if r.seconds else "-", f"{r.ratio:.2f}" if r.ratio else "-", r.route)
+        for r in rows
+    ]
+    print_table(("", "p50", "theirs / ours", "route"), cells, right="p50")
     return None
 
 

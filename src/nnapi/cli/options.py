@@ -19,7 +19,8 @@ def device_option(function: Any) -> Any:
 
 
 def session_options(function: Any) -> Any:
-    """The options of `nnapi.compile`: devices, threads, precision, preference, fallback."""
+    """The options of `nnapi.compile`: devices, threads, precision, preference, fallback,
+    tuning, accuracy."""
     options = (
         device_option,
         click.option(
@@ -33,6 +34,10 @@ def session_options(function: Any) -> Any:
             show_default=True,
         ),
         click.option("--no-fallback", is_flag=True, help="Fail where an operation would run on the reference CPU."),
+        click.option("--tune", is_flag=True, help="Measure the devices on this model first, and keep what is fastest."),
+        click.option(
+            "--accept-inaccurate", is_flag=True, help="Use devices that compute something else, with a warning."
+        ),
     )
     for option in reversed(options):
         function = option(function)

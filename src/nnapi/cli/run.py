@@ -42,7 +42,7 @@ TOP = 5
 def command(
     source: str, paths: tuple[str, ...], seed: int | None, output: str | None, mean: str, std: str, crop: bool,
     show_plan: bool, devices: str | None, threads: int, precision: Precision, preference: Preference, no_fallback: bool,
-    as_json: bool,
+    tune: bool, accept_inaccurate: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run SOURCE on inputs and print its outputs, or save them."""
     if output is not None and Path(output).suffix not in (".npz", ".npy"):
@@ -58,8 +58,9 @@ def command(
         given = dict(enumerate(random_inputs(operands, seed))) | given
     with progress("Compiling"):
         session = compile(
-            model, devices, precision=precision, num_threads=threads, preference=preference, fallback=not no_fallback
-        )
+            model, devices, precision=precision, num_threads=threads, preference=preference, fallback=not no_fallback,
+            tune=tune, accept_inaccurate=accept_inaccurate,
+        )  # fmt: skip
     if show_plan:
         for line in describe_plan(session.plan):
             click.echo(line, err=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from nnapi.drivers.driver import Accept, Estimate, Preference, Reject
+from nnapi.drivers.driver import Accept, Estimate, Precision, Preference, Reject
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import Subgraph
 from nnapi.ir.work import macs
@@ -53,6 +53,8 @@ class Plan:
     """Everything considered, cheapest first; the chosen one among them."""
     fallback: str | None = None
     """The device of last resort, where it was added to those asked for."""
+    precision: Precision = "fp32"
+    """What float32 may be computed in; on a device named NAME:fp32, nothing less."""
     is_optimal: bool = False
     """No placement is cheaper under these costs: it was solved exactly, or a bound shows it."""
 
@@ -87,17 +89,26 @@ class Plan:
             (n, self.reason(n)) for p in self.partitions if p.device == self.fallback for n in p.operations
         ]  # fmt: skip
 
+    def precision_of(self, partition: Partition) -> Precision:
+        """What a partition computes float32 in."""
+        return "fp32" if partition.device.endswith(":fp32") else self.precision
+
     def to_json(self) -> dict[str, Any]:
         """Everything the plan says, as JSON values; times in seconds."""
         return {
             "model": self.model.name,
             "operations": len(self.model.operations),
             "preference": self.preference,
+            "precision": self.precision,
             "predicted_seconds": self.chosen.seconds,
+            "measured_seconds": self.chosen.measured_seconds,
+            "predicted_joules": self.chosen.joules,
+            "is_optimal": self.is_optimal,
             "chosen": self.chosen.name,
             "partitions": [
                 {
                     "device": p.device,
+                    "precision": self.precision_of(p),
                     "operations": len(p.operations),
                     "macs": macs(p.subgraph.model),
                     "bytes_in": sum(o.bytes or 0 for o in p.subgraph.model.input_operands),
@@ -117,6 +128,12 @@ class Plan:
                 for n, operation in enumerate(self.model.operations)
             ],
             "alternatives": [
-                {"name": a.name, "seconds": a.seconds, "partitions": a.partitions} for a in self.alternatives
+                {
+                    "name": a.name,
+                    "seconds": a.seconds,
+                    "measured_seconds": a.measured_seconds,
+                    "partitions": a.partitions,
+                }
+                for a in self.alternatives
             ],
         }

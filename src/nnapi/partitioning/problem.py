@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from nnapi.drivers.driver import DeviceType, Preference
+from nnapi.drivers.driver import DeviceType, Precision, Preference
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array
 from nnapi.partitioning.cost import CostModel, objective
@@ -37,6 +37,7 @@ class Problem:
     preference: Preference = "fast_single_answer"
     last: str | None = None
     """The device of last resort, where it was added to those asked for."""
+    precision: Precision = "fp32"
     priced: dict[Assignment, Priced] = field(default_factory=dict, repr=False)
 
     @cached_property

@@ -19,17 +19,26 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     total = len(plan.model.operations)
     parts = "1 partition" if len(plan.partitions) == 1 else f"{len(plan.partitions)} partitions"
     source = "measured" if all(p.estimate.source == "measured" for p in plan.partitions) else "modelled"
-    yield f"plan: {total} operations in {parts}, {plan.chosen.seconds * 1e3:.2f} ms {source} ({plan.chosen.name})"
+    took = plan.chosen.measured_seconds
+    kind = source if took is None else f"{source}, measured {took * 1e3:.2f} ms"
+    yield f"plan: {total} operations in {parts}, {plan.chosen.seconds * 1e3:.2f} ms {kind} ({plan.chosen.name})"
     for k, partition in enumerate(plan.partitions):
         model = partition.subgraph.model
         yield (
-            f"  {k}  {partition.device:<10} {len(partition.operations):>4} operations "
-            f"{macs(model) / 1e6:>9.1f} M MACs  {partition.estimate.seconds * 1e3:>8.2f} ms  {top_operations(model)}"
+            f"  {k}  {partition.device:<10} {plan.precision_of(partition):<7} {len(partition.operations):>4} operations"
+            f" {macs(model) / 1e6:>9.1f} M MACs  {_bytes(model) / 1e3:>8.1f} kB in and out  "
+            f"{partition.estimate.seconds * 1e3:>8.2f} ms {partition.estimate.source}  {top_operations(model)}"
         )
     for reason, operations in reasons(plan).items():
         yield f"  {operations}: {reason}"
     for other in plan.alternatives[1:4]:
-        yield f"  not chosen: {other.name}, {other.seconds * 1e3:.2f} ms in {other.partitions}"
+        took = other.measured_seconds
+        time = f"{other.seconds * 1e3:.2f} ms" if took is None else f"measured {took * 1e3:.2f} ms"
+        yield f"  not chosen: {other.name}, {time} in {other.partitions}"
+
+
+def _bytes(model: Model) -> int:
+    return sum(o.bytes or 0 for o in (*model.input_operands, *model.output_operands))
 
 
 def reasons(plan: Plan) -> dict[str, str]:

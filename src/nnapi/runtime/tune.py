@@ -1,0 +1,166 @@
+"""Measure a model on every device, whole and in parts; then the best few plans, of which the fastest is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from nnapi.drivers.driver import Driver, Estimate, PrepareOptions
+from nnapi.drivers.reference import ReferenceDriver
+from nnapi.errors import NnapiError
+from nnapi.ir.builder import Builder
+from nnapi.ir.model import Model
+from nnapi.ir.subgraph import extract
+from nnapi.ops.types import F32, Array
+from nnapi.partitioning.assign import plan_of, pose
+from nnapi.partitioning.deadline import within
+from nnapi.partitioning.digest import digest
+from nnapi.partitioning.exact import solve
+from nnapi.partitioning.gate import RUN_SECONDS, Gate
+from nnapi.partitioning.plan import Partition, Plan
+from nnapi.partitioning.problem import Priced, Problem
+from nnapi.partitioning.profile import LAUNCH, TRANSFER, Profile, interleaved
+from nnapi.partitioning.search import search
+from nnapi.partitioning.segments import segments
+from nnapi.runtime.build import build_partition
+from nnapi.runtime.session import Session, build_session
+
+FEW: Final = 3
+"""How many plans are measured, besides the fastest single device."""
+SLOW: Final = 3.0
+"""A device that is so many times slower than the fastest is not measured in parts."""
+SECONDS: Final = 0.5
+"""How long one model is measured on all devices, about."""
+REPEATS: Final = (7, 40)
+"""At least and at most so many runs of each."""
+
+Samples = Callable[[Model], list[Array]]
+"""Sample inputs of any model."""
+
+
+@dataclass(frozen=True)
+class Tuner:
+    """Measures models at the options of `profile`; `samples` gives their inputs."""
+
+    profile: Profile
+    samples: Samples
+    seconds: float = RUN_SECONDS
+
+    def measure(self, model: Model, drivers: Sequence[Driver]) -> dict[str, dict[str, float]]:
+        """Measure `model`, and its segments where a device is fast enough: part -> device -> seconds; all is kept."""
+        for size, what in ((1, LAUNCH), (1 << 18, TRANSFER)):
+            self._links(drivers, size, what)
+        found = {"whole": self._together(model, drivers)}
+        fastest = min(found["whole"].values(), default=0.0)
+        close = [d for d in drivers if found["whole"].get(d.name, 0.0) <= fastest * SLOW]
+        if len(close) > 1:
+            for k, part in enumerate(segments(model)):
+                found[f"segment {k}"] = self._together(extract(model, part).model, close)
+        return found
+
+    def choose(
+        self, model: Model, drivers: Sequence[Driver], *, fallback: bool, gate: Gate | None, few: int = FEW
+    ) -> Session:
+        """The fastest of the best few plans, and of the devices that take all of `model`; it is remembered."""
+        self.measure(model, drivers)
+        options = self.profile.options
+        problem = pose(
+            model, drivers, preference=options.preference, fallback=ReferenceDriver() if fallback else None,
+            profile=self.profile, denied=None if gate is None else gate.denied,
+        )  # fmt: skip
+        best = search(problem)
+        best = solve(problem, best) or best
+        everyone = {d.name: d for d in drivers}
+        sessions: dict[str, Session] = {}
+        for priced in _worth_measuring(problem, best, few):
+            try:
+                session = build_session(plan_of(problem, priced), everyone, options, fallback=fallback, gate=gate)
+            except NnapiError:
+                if priced is best:
+                    raise
+                continue
+            sessions.setdefault(repr(sorted(session.plan.placement.items())), session)
+        inputs = self.samples(model)
+        seconds = self._time({key: partial(session, *inputs) for key, session in sessions.items()})
+        measured = [_measured(session.plan, seconds[key]) for key, session in sessions.items()]
+        fastest = min(sessions, key=lambda key: seconds[key])
+        session = sessions[fastest]
+        placement = session.plan.placement
+        self.profile.record_plan(model, drivers, [placement[n] for n in range(len(placement))], seconds[fastest])
+        session.plan = replace(
+            _measured(session.plan, seconds[fastest]),
+            alternatives=tuple(sorted((p.chosen for p in measured), key=lambda a: a.measured_seconds or 0.0)),
+        )
+        return session
+
+    def _links(self, drivers: Sequence[Driver], size: int, what: str) -> None:
+        """Seconds of a launch, from a single addition; seconds a byte takes, from one of many values."""
+        b = Builder("link")
+        x = b.input("x", F32, (1, size))
+        b.output(b.add("ADD", {"input0": x, "input1": x, "activation": 0}))
+        model = b.finish()
+        unknown = [d for d in drivers if self.profile.seconds(d, what) is None]
+        for name, seconds in self._times(model, unknown).items():
+            driver = next(d for d in drivers if d.name == name)
+            launch = self.profile.seconds(driver, LAUNCH) or 0.0
+            # Half of what comes on top of a launch: the other half is the addition itself.
+            spent = seconds if what == LAUNCH else max(seconds - launch, 1e-9) / (size * 8)
+            self.profile.record(driver, what, spent, REPEATS[0])
+
+    def _together(self, model: Model, drivers: Sequence[Driver]) -> dict[str, float]:
+        key = digest(model)
+        known = {d.name: self.profile.seconds(d, key) for d in drivers}
+        if all(seconds is not None for seconds in known.values()):
+            return {name: seconds for name, seconds in known.items() if seconds is not None}
+        times = self._times(model, drivers)
+        for driver in drivers:
+            if driver.name in times:
+                self.profile.record(driver, key, times[driver.name], REPEATS[0])
+        return times
+
+    def _times(self, model: Model, drivers: Sequence[Driver]) -> dict[str, float]:
+        """Seconds of a model on each device that takes all of it and does not fail; interleaved."""
+        try:
+            inputs = self.samples(model)
+        except NnapiError:
+            return {}
+        runs: dict[str, Callable[[], object]] = {}
+        for driver in drivers:
+            try:
+                run = self._runner(model, driver)
+                within(self.seconds, f"device {driver.name!r}", partial(run, inputs))
+            except Exception:  # it does not take the model, or fails on it: nothing to measure
+                continue
+            runs[driver.name] = partial(run, inputs)
+        return self._time(runs)
+
+    def _runner(self, model: Model, driver: Driver) -> Callable[[list[Array]], object]:
+        part = extract(model, range(len(model.operations)))
+        partition = Partition(driver.name, tuple(range(len(model.operations))), part, Estimate(0.0, 0.0, "modelled"))
+        options: PrepareOptions = self.profile.options
+        built = within(
+            self.seconds, f"device {driver.name!r}", lambda: build_partition(partition, driver, options)
+        )  # fmt: skip
+        return built.prepared.run
+
+    def _time(self, runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+        if not runs:
+            return {}
+        once = sum(interleaved(runs, 1, warmup=1).values())
+        return interleaved(runs, int(np.clip(SECONDS / max(once, 1e-9), *REPEATS)))
+
+
+def _worth_measuring(problem: Problem, best: Priced, few: int) -> list[Priced]:
+    """The cheapest plans, and the cheapest of a single device."""
+    ranked = sorted(problem.priced.values(), key=problem.cost)
+    alone = [p for p in ranked if len(set(p.assignment)) == 1]
+    chosen = {p.assignment: p for p in (best, *ranked[:few], *alone[:few])}
+    return list(chosen.values())
+
+
+def _measured(plan: Plan, seconds: float) -> Plan:
+    return replace(plan, chosen=replace(plan.chosen, measured_seconds=seconds))

@@ -1,0 +1,158 @@
+"""Measurements are kept, reused by other processes, and survive damage; tuning keeps what is measured to be fastest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import chain
+from nnapi.bench.measure import random_inputs
+from nnapi.drivers.driver import Estimate, PrepareOptions
+from nnapi.drivers.fake import FakeDriver
+from nnapi.drivers.reference import PreparedReference, execute
+from nnapi.ir.model import Model
+from nnapi.ops.types import Array
+from nnapi.partitioning.assign import assign
+from nnapi.partitioning.candidate import candidates
+from nnapi.partitioning.cost import CostModel, Measured
+from nnapi.partitioning.database import Database
+from nnapi.partitioning.deny import DenyList
+from nnapi.partitioning.digest import digest
+from nnapi.partitioning.gate import Gate
+from nnapi.partitioning.profile import Profile
+from nnapi.partitioning.segments import segments
+from nnapi.runtime.session import Session
+from nnapi.runtime.tune import Tuner
+
+OPTIONS = PrepareOptions()
+
+
+@dataclass
+class Timed(FakeDriver):
+    """A device that takes the time it takes, whatever it claims."""
+
+    takes: float = 0.0
+    claims: float = 1e-6
+
+    def estimate(self, model: Model) -> Estimate:
+        return Estimate(self.claims * (1 + len(model.operations)), 0.0, "modelled")
+
+    def prepare(self, model: Model, options: PrepareOptions) -> PreparedReference:  # type: ignore[override]
+        return _Slow(model, seconds=self.takes)
+
+
+@dataclass(frozen=True)
+class _Slow(PreparedReference):
+    seconds: float = 0.0
+
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        time.sleep(self.seconds)
+        return super().run(inputs, outputs)
+
+
+def tuned(model: Model, drivers: Sequence[FakeDriver], database: Database) -> Session:
+    gate = Gate(random_inputs(model.input_operands), DenyList(database))
+    tuner = Tuner(Profile(database, OPTIONS), lambda m: random_inputs(m.input_operands))
+    return tuner.choose(model, drivers, fallback=True, gate=gate)
+
+
+def test_what_is_measured_to_be_fastest_is_kept_whatever_devices_claim(tmp_path: Path) -> None:
+    model, database = chain(*["ADD", "MUL"] * 3, size=16), Database(tmp_path / "devices.sqlite")
+    boaster, honest = Timed("boaster", takes=0.02, claims=0.0), Timed("honest", claims=1e-3)
+    session = tuned(model, [boaster, honest], database)
+    assert session.plan.devices == ("honest",)
+    assert session.plan.chosen.measured_seconds is not None
+    assert {a.measured_seconds is not None for a in session.plan.alternatives} == {True}
+    inputs = random_inputs(model.input_operands)
+    np.testing.assert_array_equal(session(*inputs)[0], execute(model, inputs)[0])
+    # Another process reads the same file: the plan is known without measuring.
+    again = assign(model, [boaster, honest], profile=Profile(Database(tmp_path / "devices.sqlite"), OPTIONS))
+    assert again.devices == ("honest",)
+    assert again.chosen.name == "measured to be the fastest"
+    assert again.partitions[0].estimate.source == "measured"
+
+
+KEYS = {
+    "threads": (PrepareOptions(num_threads=2), FakeDriver("d")),
+    "precision": (PrepareOptions("relaxed"), FakeDriver("d")),
+    "version": (OPTIONS, FakeDriver("d", version="2")),
+    "device": (OPTIONS, FakeDriver("e")),
+}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS.keys())
+def test_measurements_are_kept_apart_by(key: tuple[PrepareOptions, FakeDriver]) -> None:
+    database, (options, driver) = Database(), key
+    Profile(database, OPTIONS).record(FakeDriver("d"), "x", 1.0, 3)
+    assert Profile(database, OPTIONS).seconds(FakeDriver("d"), "x") == 1.0
+    assert Profile(database, options).seconds(driver, "x") is None
+
+
+def test_a_digest_knows_structure_shapes_and_types_and_no_names() -> None:
+    assert digest(chain("ADD", "MUL")) == digest(chain("ADD", "MUL"))
+    assert len({digest(m) for m in (chain("ADD"), chain("MUL"), chain("ADD", "ADD"), chain("ADD", size=5))}) == 4
+
+
+def test_a_sequence_costs_what_was_measured() -> None:
+    model = chain("ADD", "MUL", "ADD", "MUL")
+    parts = [Measured((0, 1), 5e-3), Measured((0, 1, 2, 3), 6e-3)]
+    costs = CostModel(model, {"d": FakeDriver("d")}, {"d": parts})
+    assert costs.partition("d", (0, 1, 2, 3)).estimate.seconds == pytest.approx(6e-3)
+    assert costs.partition("d", (0, 1, 2, 3)).estimate.source == "measured"
+    assert costs.seconds[0, :2].sum() > 100 * costs.seconds[0, 2:].sum()
+
+
+def test_segments_cover_the_model_in_order() -> None:
+    model = chain(*["ADD"] * 40)
+    assert sum(segments(model), ()) == tuple(range(40)) and len(segments(model)) > 3
+    assert segments(chain("ADD")) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
+def test_a_damaged_database_is_set_aside_and_made_anew(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "devices.sqlite"
+    path.write_bytes(content)
+    Profile(Database(path), OPTIONS).record(FakeDriver("d"), "x", 1.0, 3)
+    assert Profile(Database(path), OPTIONS).seconds(FakeDriver("d"), "x") == 1.0
+    if content:
+        assert path.with_name("devices.sqlite.damaged").read_bytes() == content
+
+
+def test_without_a_place_to_write_everything_still_works(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    database = Database(tmp_path / "file" / "devices.sqlite")
+    Profile(database, OPTIONS).record(FakeDriver("d"), "x", 1.0, 3)
+    assert Profile(database, OPTIONS).seconds(FakeDriver("d"), "x") == 1.0
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from nnapi.drivers.fake import FakeDriver
+from nnapi.partitioning.database import Database
+from nnapi.partitioning.profile import Profile
+profile = Profile(Database(Path(sys.argv[1])))
+for n in range(50):
+    profile.record(FakeDriver("d"), f"{sys.argv[2]}-{n}", 1.0, 3)
+"""
+
+
+def test_processes_write_side_by_side(tmp_path: Path) -> None:
+    path = tmp_path / "devices.sqlite"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(k)]) for k in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert Database(path).query("SELECT COUNT(*) FROM times") == [(150,)]
+
+
+def test_an_engine_with_two_precisions_is_two_candidates() -> None:
+    driver = FakeDriver("half")
+    driver.precisions = ("fp32", "relaxed")  # type: ignore[attr-defined]
+    assert [d.name for d in candidates([driver], "relaxed")] == ["half", "half:fp32"]
+    assert [d.name for d in candidates([driver], "fp32")] == ["half"]
