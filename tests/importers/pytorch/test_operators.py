@@ -240,6 +240,10 @@ ARITHMETIC: list[Case] = [
     ("where that broadcasts", lambda c, x, y: torch.where(c, x, y), [BITS, (2, 1), (3,)], EXACT),
     ("where with numbers", lambda x: torch.where(x > 0, 1.0, -1.0), [(3, 4)], EXACT),
     ("masked_fill", lambda x, m: x.masked_fill(m, -math.inf), [(2, 4, 2, 3), BITS], EXACT),
+    ("tril", lambda x: x.tril(), [(2, 3, 4)], EXACT),
+    ("triu", lambda x: x.triu(1), [(3, 4)], EXACT),
+    ("one_hot", lambda x: F.one_hot(x, 5), [IDS], EXACT),
+    ("erfc", torch.erfc, [(3, 4)], SERIES),
     ("isnan", torch.isnan, [torch.tensor([1.0, math.nan])], EXACT),
     ("addcmul", lambda x, y, z: torch.addcmul(x, y, z, value=0.5), [(3, 4), (3, 4), (3, 4)], ROUNDING),
     ("lerp", lambda x, y: torch.lerp(x, y, 0.3), [(3, 4), (3, 4)], ROUNDING),
@@ -505,6 +509,24 @@ class Started(nn.LSTM):
         return super().forward(x, (h, c))
 
 
+PARTS: list[Case] = [
+    ("kron", torch.kron, [(2, 3), (3, 2)], ROUNDING),
+    ("tensordot", lambda x, y: torch.tensordot(x, y, 1), [(2, 3), (3, 4)], SUMS),
+    ("outer", torch.outer, [(3,), (4,)], EXACT),
+    ("hstack", lambda x: torch.hstack([x, x]), [(2, 3)], EXACT),
+    ("meshgrid", lambda x, y: torch.meshgrid(x, y, indexing="ij"), [(3,), (4,)], EXACT),
+    ("diff", torch.diff, [(3, 4)], EXACT),
+    ("argsort", lambda x: x.argsort(-1, descending=True), [(3, 4)], EXACT),
+    ("aminmax", lambda x: torch.aminmax(x, dim=1), [(3, 4)], EXACT),
+    ("smooth_l1_loss", F.smooth_l1_loss, [(3, 4), (3, 4)], SUMS),
+    ("pairwise_distance", F.pairwise_distance, [(3, 4), (3, 4)], SUMS),
+    ("nan_to_num", lambda x: x.nan_to_num(0.5, 1.0, -1.0), [torch.tensor([1.0, math.inf, -math.inf])], EXACT),
+    ("gru cell", nn.GRUCell(4, 3), [(2, 4)], SUMS),
+    ("lstm cell", nn.LSTMCell(4, 3), [(2, 4)], SUMS),
+    ("local_response_norm", nn.LocalResponseNorm(3), [IMAGE], SUMS),
+]  # fmt: skip
+"""Operators without a function, taken apart."""
+
 WORDS = (2, 5, 4)
 RECURRENT: list[Case] = [
     ("lstm", nn.LSTM(4, 3), [WORDS], SUMS),
@@ -530,7 +552,7 @@ FACTORIES: list[Case] = [
 ]  # fmt: skip
 
 TABLES = [CONVOLUTION, LINEAR, ACTIVATION, ARITHMETIC, SHAPE, SLICING, INDEXING, POOLING, RESIZE, REDUCTION,
-          NORMALIZATION, ATTENTION, RECURRENT, FACTORIES]  # fmt: skip
+          NORMALIZATION, ATTENTION, PARTS, RECURRENT, FACTORIES]  # fmt: skip
 CASES = [case for table in TABLES for case in table]
 
 

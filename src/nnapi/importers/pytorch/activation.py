@@ -189,6 +189,7 @@ FUNCTIONS = {
     "aten.silu.default": composite(composites.silu),
     "aten.mish.default": composite(composites.mish),
     "aten.erf.default": composite(composites.erf),
+    "aten.erfc.default": lambda e, x: e.binary("SUB", e.like(1.0, x), composite(composites.erf)(e, x)),
     "aten.softplus.default": softplus,
     "aten.log_sigmoid.default": log_sigmoid,
     "aten.log_sigmoid_forward.default": lambda e, x: (log_sigmoid(e, x), None),

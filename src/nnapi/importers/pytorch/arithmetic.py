@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from nnapi.importers.pytorch.activation import unary
 from nnapi.importers.pytorch.emitter import Emitter
-from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor, tensor_of
 from nnapi.ops.numeric import NONE
 from nnapi.ops.types import B8, F16, F32, I32, Q8, OperandType
 
@@ -211,6 +213,22 @@ def isnan(e: Emitter, x: Tensor) -> Tensor:
     return e.elementwise("NOT_EQUAL", input0=x, input1=x)
 
 
+def triangle(keep: Callable[[torch.Tensor, int], torch.Tensor]) -> Callable[..., Tensor]:
+    """The lower or upper triangle of matrices, 0 elsewhere."""
+
+    def write(e: Emitter, x: Tensor, diagonal: int = 0) -> Tensor:
+        mask = keep(torch.ones(x.size(x.rank - 2), x.size(x.rank - 1), dtype=torch.bool), diagonal)
+        return where(e, tensor_of(mask), x, 0)
+
+    return write
+
+
+def one_hot(e: Emitter, x: Tensor, classes: int) -> Tensor:
+    """x [...] of integers -> [..., classes]: 1 at each one's place."""
+    places = e.reshape(x, (*x.shape, 1))
+    return e.cast(e.elementwise("EQUAL", input0=places, input1=e.indexes(torch.arange(classes))), I32)
+
+
 def copy(e: Emitter, x: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     """What `x.copy_(source)` leaves in x."""
     return e.expand(e.cast(source, e.type), e.shape)
@@ -286,6 +304,9 @@ FUNCTIONS = {
     "aten.floor.default": unary("FLOOR"),
     "aten.ceil.default": ceil,
     "aten.isnan.default": isnan,
+    "aten.tril.default": triangle(torch.tril),
+    "aten.triu.default": triangle(torch.triu),
+    "aten.one_hot.default": one_hot,
     "aten.copy.default": copy,
     "aten.fill.Scalar": fill,
     "aten.fill.Tensor": fill,

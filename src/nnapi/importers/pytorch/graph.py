@@ -37,6 +37,7 @@ from nnapi.importers.pytorch import (
     slicing,
 )  # fmt: skip
 from nnapi.importers.pytorch.aliasing import mutated, stale_read
+from nnapi.importers.pytorch.decompose import Decomposer
 from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.tensor import (
     EXACT,
@@ -73,15 +74,6 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
     {name: function for family in FAMILIES for name, function in family.FUNCTIONS.items()}
 )
 """ATen overload -> the function that writes it as NNAPI operations."""
-DECOMPOSED: Final = frozenset((
-    "aten.einsum.default", "aten.tensordot.default", "aten.kron.default", "aten.cross.default",
-    "aten.linalg_cross.default", "aten.logsumexp.default", "aten.logaddexp.default", "aten.addcmul.default",
-    "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor", "aten.glu.default", "aten.rrelu.default",
-    "aten.norm.ScalarOpt_dim", "aten.cosine_similarity.default", "aten.pairwise_distance.default",
-    "aten.mse_loss.default", "aten.l1_loss.default", "aten._native_multi_head_attention.default",
-    "aten._transformer_encoder_layer_fwd.default",
-))  # fmt: skip
-"""What PyTorch takes apart into operators that have a function here."""
 
 
 def convert(program: torch.export.ExportedProgram, name: str = "") -> Model:
@@ -89,8 +81,9 @@ def convert(program: torch.export.ExportedProgram, name: str = "") -> Model:
     quantized.check_converted(program.graph)
     program = _prepared(program)
     builder = Builder(name, metadata={"source": f"PyTorch {torch.__version__.partition('+')[0]}"})
-    conversion = Conversion(Emitter(builder), program.graph_module)
-    inputs = _inputs(program, builder)
+    conversion = Conversion(Emitter(builder), program.graph_module, Decomposer(frozenset(FUNCTIONS)))
+    placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
+    inputs = _inputs(program, lambda argument: _user_input(argument, placeholders, builder))
     outputs = [
         value
         for value, spec in zip(conversion.run(program.graph, inputs), program.graph_signature.output_specs)
@@ -102,15 +95,13 @@ def convert(program: torch.export.ExportedProgram, name: str = "") -> Model:
 
 
 def _prepared(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The program after what only PyTorch can take apart: writes that are seen elsewhere, compound operators."""
+    """The program without writes that are seen elsewhere, or have no function here: then PyTorch rewrites them."""
     targets = {n.target for n in program.graph.nodes if isinstance(n.target, OpOverload)}
-    compound = [t for t in targets if str(t) in DECOMPOSED]
     unmapped = any(t._schema.is_mutable and _functional_name(t) not in FUNCTIONS for t in targets)
-    if not (compound or unmapped or stale_read(program.graph)):
+    if not (unmapped or stale_read(program.graph)):
         return program
-    table = torch.export.default_decompositions()
     try:
-        return program.run_decompositions({t: table[t] for t in compound if t in table})
+        return program.run_decompositions({})
     except Exception as error:  # the decompositions run as Python
         raise ModelError(f"PyTorch cannot take the program apart: {error}".splitlines()[0]) from error
 
@@ -121,13 +112,12 @@ def _functional_name(target: OpOverload) -> str:
     return name.replace("_.", ".", 1) if target._schema.is_mutable else name
 
 
-def _inputs(program: torch.export.ExportedProgram, builder: Builder) -> list[Any]:
-    """What each placeholder of the graph stands for: a constant, or an input of the model."""
-    placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
+def _inputs(program: torch.export.ExportedProgram, given: Callable[[Any], Any]) -> list[Any]:
+    """What each placeholder of the graph stands for: a constant, or what is `given` for the user's argument."""
     values: list[Any] = []
     for spec in program.graph_signature.input_specs:
         if spec.kind == InputKind.USER_INPUT:
-            values.append(_user_input(spec.arg, placeholders, builder))
+            values.append(given(spec.arg))
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             source = program.state_dict if spec.target in program.state_dict else program.constants
             values.append(tensor_of(source[spec.target]))
@@ -190,18 +180,22 @@ def _copy(e: Emitter, ref: Ref) -> Ref:
 
 
 class Conversion:
-    """Converts one graph, and those it calls."""
+    """Converts one graph, and those it calls.
 
-    def __init__(self, emitter: Emitter, module: fx.GraphModule) -> None:
+    Without a `decomposer` it gives up where an operator cannot be expressed: the graph is one operator's parts.
+    """
+
+    def __init__(self, emitter: Emitter, module: fx.GraphModule, decomposer: Decomposer | None = None) -> None:
         self.emitter = emitter
         self.module = module
+        self.decomposer = decomposer
         self.values: dict[fx.Node, Any] = {}
         self.needed: Mapping[fx.Node, None] = {}
 
     def run(self, graph: fx.Graph, inputs: Sequence[Any]) -> list[Any]:
         """The graph's results for these inputs, written as operations."""
         self.needed = _needed(graph)
-        names = _names(self.needed)
+        names = _names(self.needed) if self.decomposer else dict.fromkeys(self.needed, self.emitter.name)
         given = iter(inputs)
         for node in graph.nodes:
             if node.op == "placeholder":
@@ -261,17 +255,35 @@ class Conversion:
         picked = (u.args[1] for u in node.users if u.target is operator.getitem and u in self.needed)
         self.emitter.wanted = frozenset(i for i in picked if isinstance(i, int))
         function = FUNCTIONS.get(name)
-        if function is None:
-            return self._extension(node, value)
         if unknown and function not in shape.OF_THE_RESULT:
             raise ModelError("takes a number that is known at run time only", hint="export with fixed sizes")
         try:
             with self.emitter.attempt():
-                written = function(self.emitter, *args, **kwargs)
-                return self._checked(node, written, value)
+                if function is None:
+                    return self._checked(node, self._parts(node), value)
+                return self._checked(node, function(self.emitter, *args, **kwargs), value)
         except Inexpressible as reason:
-            self.emitter.builder.metadata[f"extension {self.emitter.name}"] = str(reason)
+            if self.decomposer is None:
+                raise
+            if function is not None:
+                self.emitter.builder.metadata[f"extension {self.emitter.name}"] = str(reason)
             return self._extension(node, value)
+
+    def _parts(self, node: fx.Node) -> Any:
+        """An operator without a function, written as the operators that PyTorch takes it apart to."""
+        program = self.decomposer.parts(node) if self.decomposer else None
+        if program is None:
+            raise Inexpressible("has no function here, and no parts that have")
+        tensors = iter([self.values[n] for n in aten.tensors_of(node)])
+        inputs = _inputs(program, lambda _: next(tensors))
+        result, wanted = self.emitter.result, self.emitter.wanted
+        try:
+            outputs = Conversion(self.emitter, program.graph_module).run(program.graph, inputs)
+        except ModelError as error:
+            raise Inexpressible(error.message) from error
+        finally:
+            self.emitter.result, self.emitter.wanted = result, wanted
+        return outputs[0] if isinstance(node.meta["val"], torch.Tensor) else outputs
 
     def _checked(self, node: fx.Node, written: Any, value: Any) -> Any:
         """`written` with the shapes that PyTorch gives; they must be the same but for rank 0."""
@@ -318,9 +330,9 @@ class Conversion:
         args = list(self._values(node.args))
         match str(getattr(node.target, "__name__", node.target)), args:
             case "wrap_with_set_grad_enabled", [_, fx.GraphModule() as inner, *inputs]:
-                return Conversion(self.emitter, inner).run(inner.graph, inputs)
+                return Conversion(self.emitter, inner, self.decomposer).run(inner.graph, inputs)
             case "wrap_with_autocast", [_, _, False, _, fx.GraphModule() as inner, *inputs]:
-                return Conversion(self.emitter, inner).run(inner.graph, inputs)
+                return Conversion(self.emitter, inner, self.decomposer).run(inner.graph, inputs)
             case "cond", [Tensor() as condition, fx.GraphModule() as then, fx.GraphModule() as otherwise, operands]:
                 given = {"condition": condition, "then_model": self._body(then, operands)}
                 given["else_model"] = self._body(otherwise, operands)
@@ -341,7 +353,7 @@ class Conversion:
         e = Emitter(Builder(self.emitter.name))
         refs = {i: e.builder.input_operand(self.emitter.ref(t).operand) for i, t in enumerate(operands) if t.ref}
         given = [replace(t, ref=refs.get(i)) for i, t in enumerate(operands)]
-        outputs = Conversion(e, module).run(module.graph, given)
+        outputs = Conversion(e, module, self.decomposer).run(module.graph, given)
         _declare_outputs(e, outputs, [""] * len(outputs), {r.index for r in refs.values()})
         return e.builder.finish(check=False)  # verified with the model around it
 

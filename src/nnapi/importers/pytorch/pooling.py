@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nnapi.importers.pytorch import rank
 from nnapi.importers.pytorch.convolution import Edges, Sizes, over_image, window_inputs
 from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.resize import resampled
@@ -84,6 +85,20 @@ def avg_pool2d(
     return e.reshape(y, e.shape)
 
 
+def avg_pool3d(e: Emitter, x: Tensor, kernel: Sizes, stride: Sizes = (), padding: Sizes = 0, *args: Any) -> Tensor:
+    """x [..., C, D, H, W] pooled along D only (by local response norm): an image [D, H * W]."""
+    depth, strides, pads = (_of_depth(s, neutral) for s, neutral in ((kernel, 1), (stride or kernel, 1), (padding, 0)))
+    plane = e.reshape(x, (rank.product(x.shape[:-4]), *x.shape[-4:-2], rank.product(x.shape[-2:])))
+    return avg_pool2d(e, plane, (depth, 1), (strides, 1), (pads, 0), *args)
+
+
+def _of_depth(sizes: Sizes, neutral: int) -> int:
+    depth, *rest = [sizes] * 3 if isinstance(sizes, int) else sizes
+    if any(size != neutral for size in rest):
+        raise Inexpressible(f"a pooling by {sizes} over three dimensions, NNAPI's are over two")
+    return depth
+
+
 def of_row(pool: Callable[..., Any], heights: Sequence[int]) -> Callable[..., Any]:
     """A pooling of sequences [..., C, L] as one of images of height 1; `heights` are what its sizes are for that."""
 
@@ -146,6 +161,7 @@ FUNCTIONS = {
     "aten.max_pool1d.default": of_row(max_pool2d, KERNEL_STRIDE_PADDING_DILATION),
     "aten.max_pool1d_with_indices.default": of_row(max_pool_with_indices, KERNEL_STRIDE_PADDING_DILATION),
     "aten.avg_pool2d.default": avg_pool2d,
+    "aten.avg_pool3d.default": avg_pool3d,
     "aten.avg_pool1d.default": of_row(avg_pool2d, KERNEL_STRIDE_PADDING_DILATION[:3]),
     "aten.adaptive_avg_pool2d.default": adaptive_avg_pool2d,
     "aten._adaptive_avg_pool2d.default": adaptive_avg_pool2d,
