@@ -138,7 +138,10 @@ class Placement:
             if held == i:
                 continue
             if graph.producer(held) is None or held in graph.outputs:  # an alias of an input, or of another output
-                self._emit("RESHAPE", held, self.operand(i).dimensions, i, self.operand(i).name)
+                dimensions = self.operand(i).dimensions
+                unknown = 0 in dimensions  # no shape to give, but nothing was reshaped either
+                type, how = ("TRANSPOSE", straight(len(dimensions))) if unknown else ("RESHAPE", dimensions)
+                self._emit(type, held, how, i, self.operand(i).name)
             else:
                 graph.operands[held] = replace(graph.operands[held], name=self.operand(i).name)
                 graph.outputs[k] = held
