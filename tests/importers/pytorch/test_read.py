@@ -70,6 +70,11 @@ def test_errors_name_the_module_and_the_line() -> None:
     assert re.search(r"fft_rfft.*complex64.*test_read\.py:\d+", str(caught.value))
 
 
+def test_outputs_have_names_of_their_own() -> None:
+    model = read(Function(lambda x: ((y := x + 1), y, torch.topk(y, 1)[1])), torch.ones(3))
+    assert [o.name for o in model.output_operands] == ["add", "add_1", "topk_1"]
+
+
 def test_a_dictionary_gives_keyword_arguments() -> None:
     class Named(nn.Module):
         def forward(self, left: torch.Tensor, *, right: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""An exported program as a model: node after node through the mapping tables, constants computed on the way."""
+"""A graph of ATen operators as NNAPI operations: node after node through the tables, constants computed on the way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from nnapi.errors import ModelError, UnsupportedOperation
@@ -36,11 +36,10 @@ from nnapi.importers.pytorch import (
     shape,
     slicing,
 )  # fmt: skip
-from nnapi.importers.pytorch.aliasing import mutated, stale_read
+from nnapi.importers.pytorch.aliasing import mutated
 from nnapi.importers.pytorch.decompose import Decomposer
 from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.tensor import (
-    EXACT,
     TYPES,
     UNKNOWN,
     Inexpressible,
@@ -76,43 +75,13 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
 """ATen overload -> the function that writes it as NNAPI operations."""
 
 
-def convert(program: torch.export.ExportedProgram, name: str = "") -> Model:
-    """The program's function as a model in NCHW; ModelError where it cannot be one."""
-    quantized.check_converted(program.graph)
-    program = _prepared(program)
-    builder = Builder(name, metadata={"source": f"PyTorch {torch.__version__.partition('+')[0]}"})
-    conversion = Conversion(Emitter(builder), program.graph_module, Decomposer(frozenset(FUNCTIONS)))
-    placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
-    inputs = _inputs(program, lambda argument: _user_input(argument, placeholders, builder))
-    outputs = [
-        value
-        for value, spec in zip(conversion.run(program.graph, inputs), program.graph_signature.output_specs)
-        if spec.kind == OutputKind.USER_OUTPUT
-    ]
-    given = {v.ref.index for v in inputs if isinstance(v, Tensor) and v.ref is not None}
-    _declare_outputs(conversion.emitter, outputs, _output_names(program), given)
-    return quantized.in_integers(builder.finish())
-
-
-def _prepared(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The program without writes that are seen elsewhere, or have no function here: then PyTorch rewrites them."""
-    targets = {n.target for n in program.graph.nodes if isinstance(n.target, OpOverload)}
-    unmapped = any(t._schema.is_mutable and _functional_name(t) not in FUNCTIONS for t in targets)
-    if not (unmapped or stale_read(program.graph)):
-        return program
-    try:
-        return program.run_decompositions({})
-    except Exception as error:  # the decompositions run as Python
-        raise ModelError(f"PyTorch cannot take the program apart: {error}".splitlines()[0]) from error
-
-
-def _functional_name(target: OpOverload) -> str:
+def functional_name(target: OpOverload) -> str:
     """`aten.relu.default` of the overload `aten.relu_.default`."""
     name = str(target)
     return name.replace("_.", ".", 1) if target._schema.is_mutable else name
 
 
-def _inputs(program: torch.export.ExportedProgram, given: Callable[[Any], Any]) -> list[Any]:
+def inputs_of(program: torch.export.ExportedProgram, given: Callable[[Any], Any]) -> list[Any]:
     """What each placeholder of the graph stands for: a constant, or what is `given` for the user's argument."""
     values: list[Any] = []
     for spec in program.graph_signature.input_specs:
@@ -126,36 +95,7 @@ def _inputs(program: torch.export.ExportedProgram, given: Callable[[Any], Any]) 
     return values
 
 
-def _user_input(argument: Any, placeholders: Mapping[str, fx.Node], builder: Builder) -> Any:
-    if isinstance(argument, ConstantArgument):
-        return argument.value
-    if not isinstance(argument, TensorArgument):
-        raise ModelError(f"input {argument.name!r} is a number, a model takes tensors", hint="make it a constant")
-    value = placeholders[argument.name].meta["val"]
-    if value.dtype not in TYPES:
-        raise ModelError(f"input {argument.name!r} is {value.dtype}, which NNAPI has no type for")
-    shape, type = dims_of(value), TYPES[value.dtype]
-    if value.dtype not in EXACT.values():
-        builder.metadata[f"input {argument.name}"] = f"{value.dtype} in PyTorch, {type.name} here"
-    ref = builder.input_operand(operand_of(type, shape or (1,), argument.name))
-    return Tensor(shape, type, ref)
-
-
-def _output_names(program: torch.export.ExportedProgram) -> list[str]:
-    """One name per output: the path of dictionary keys and attributes that leads to it, else the node's name."""
-    specs = [s for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
-    picked = {n.name: f"{n.args[0]}_{n.args[1]}" for n in program.graph.nodes if n.target is operator.getitem}
-    names = [picked.get(s.arg.name, s.arg.name) or f"output_{i}" for i, s in enumerate(specs)]
-    spec = program.call_spec.out_spec
-    if spec is not None and spec.num_leaves == len(names):
-        for path, i in pytree.tree_flatten_with_path(pytree.tree_unflatten(range(len(names)), spec))[0]:
-            keys = [str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", "")))) for p in path]
-            if not all(isinstance(p, pytree.SequenceKey) for p in path):
-                names[i] = ".".join(keys)
-    return names
-
-
-def _declare_outputs(e: Emitter, outputs: Sequence[Any], names: Sequence[str], taken: set[int]) -> None:
+def declare_outputs(e: Emitter, outputs: Sequence[Any], names: Sequence[str], taken: set[int]) -> None:
     """The model's outputs, each written by an operation: inputs (`taken`), constants and repetitions are copied."""
     declared: list[Ref] = []
     kept: list[str] = []
@@ -247,7 +187,7 @@ class Conversion:
         given = pytree.tree_leaves((args, kwargs))
         tensors = [v for v in given if isinstance(v, Tensor)]
         unknown = any(isinstance(v, Unknown) for v in given)
-        name = _functional_name(target)
+        name = functional_name(target)
         if all(t.is_constant for t in tensors) and not unknown and _is_pure(target) and name not in quantized.KEPT:
             return _evaluated(target, args, kwargs)
         results = value if isinstance(value, (tuple, list)) else (value,)
@@ -275,7 +215,7 @@ class Conversion:
         if program is None:
             raise Inexpressible("has no function here, and no parts that have")
         tensors = iter([self.values[n] for n in aten.tensors_of(node)])
-        inputs = _inputs(program, lambda _: next(tensors))
+        inputs = inputs_of(program, lambda _: next(tensors))
         result, wanted = self.emitter.result, self.emitter.wanted
         try:
             outputs = Conversion(self.emitter, program.graph_module).run(program.graph, inputs)
@@ -354,7 +294,7 @@ class Conversion:
         refs = {i: e.builder.input_operand(self.emitter.ref(t).operand) for i, t in enumerate(operands) if t.ref}
         given = [replace(t, ref=refs.get(i)) for i, t in enumerate(operands)]
         outputs = Conversion(e, module, self.decomposer).run(module.graph, given)
-        _declare_outputs(e, outputs, [""] * len(outputs), {r.index for r in refs.values()})
+        declare_outputs(e, outputs, [""] * len(outputs), {r.index for r in refs.values()})
         return e.builder.finish(check=False)  # verified with the model around it
 
     def _written(self, node: fx.Node, type: str, given: dict[str, Any], operands: Sequence[Tensor]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""PyTorch to NNAPI: the entry. What the source is decides how it is exported; graph.py converts the program."""
+"""PyTorch to NNAPI: the entry. What the source is decides how it is exported; program.py converts that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nnapi.errors import ModelError, UsageError
-from nnapi.importers.pytorch import archive, graph
+from nnapi.importers.pytorch import archive, program
 from nnapi.importers.pytorch.quiet import quiet
 from nnapi.ir.model import Model
 
@@ -28,13 +28,13 @@ def read(source: Any, example_inputs: Any = None, name: str = "") -> Model:
     (['FULLY_CONNECTED'], ['input'])
     """
     if isinstance(source, torch.export.ExportedProgram):
-        program = source
+        exported = source
     elif isinstance(source, nn.Module):
-        program = export(source, example_inputs)
+        exported = export(source, example_inputs)
         name = name or type(source).__name__
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        program = archive.load(path)
+        exported = archive.load(path)
         name = name or path.stem
     else:
         raise UsageError(
@@ -42,7 +42,7 @@ def read(source: Any, example_inputs: Any = None, name: str = "") -> Model:
             hint="pass a module and example inputs, a torch.export.ExportedProgram or the path of a .pt2 file",
         )
     with torch.no_grad(), quiet():
-        return graph.convert(program, name)
+        return program.convert(exported, name)
 
 
 def export(module: nn.Module, example_inputs: Any) -> torch.export.ExportedProgram:
