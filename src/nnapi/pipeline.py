@@ -119,7 +119,8 @@ def build(
     names = dict.fromkeys(name.removesuffix(EXACT) for name in plan.devices)
     drivers = {d.name: d for d in candidates(registry.choose(list(names) if devices is None else devices), precision)}
     gate = _gate(plan.model, options, accept_inaccurate)
-    return build_session(plan, drivers, options, fallback=fallback, gate=gate)
+    profile = Profile(_database(), options)
+    return build_session(plan, drivers, options, fallback=fallback, gate=gate, profile=profile)
 
 
 def run(session: Session, *inputs: Any) -> list[Array]:

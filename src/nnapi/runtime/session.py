@@ -18,6 +18,7 @@ from nnapi.partitioning.assign import assign
 from nnapi.partitioning.deadline import within
 from nnapi.partitioning.gate import Gate, Refusal
 from nnapi.partitioning.plan import Partition, Plan
+from nnapi.partitioning.profile import Profile
 from nnapi.runtime.build import Built, build_partition, legalize
 
 
@@ -126,9 +127,17 @@ def names_of(operands: Sequence[Operand], kind: str) -> tuple[str, ...]:
 
 
 def build_session(
-    plan: Plan, drivers: Mapping[str, Driver], options: PrepareOptions, *, fallback: bool, gate: Gate | None = None
+    plan: Plan,
+    drivers: Mapping[str, Driver],
+    options: PrepareOptions,
+    *,
+    fallback: bool,
+    gate: Gate | None = None,
+    profile: Profile | None = None,
 ) -> Session:
-    """Prepare every partition of `plan`; where an engine fails, or fails `gate`, plan again without it.
+    """Prepare every partition of `plan`.
+
+    Where an engine fails, or fails `gate`, the plan is made again without it, at the costs of `profile`.
 
     Raises CompileError where `fallback` is not allowed or nothing is left to fall back to.
     """
@@ -161,7 +170,7 @@ def build_session(
             remaining.pop(failed.device, None)
             what = f"{len(failed.operations)} operations"
         fallbacks.append(Fallback(what, failed.device, refusal.reason if refusal.operations else str(cause)))
-        plan = _replan(plan, remaining, cause, gate)
+        plan = _replan(plan, remaining, cause, gate, profile)
 
 
 def _build(partition: Partition, driver: Driver, options: PrepareOptions, gate: Gate | None) -> Built:
@@ -187,10 +196,18 @@ def _driver(name: str, drivers: Mapping[str, Driver]) -> Driver:
     return drivers[name] if name in drivers else ReferenceDriver()
 
 
-def _replan(plan: Plan, drivers: Mapping[str, Driver], error: CompileError, gate: Gate | None) -> Plan:
+def _replan(
+    plan: Plan, drivers: Mapping[str, Driver], error: CompileError, gate: Gate | None, profile: Profile | None
+) -> Plan:
     denied = None if gate is None else gate.denied
     try:
-        chosen = list(drivers.values()) or [ReferenceDriver()]
-        return assign(plan.model, chosen, preference=plan.preference, fallback=ReferenceDriver(), denied=denied)
+        return assign(
+            plan.model,
+            list(drivers.values()) or [ReferenceDriver()],
+            preference=plan.preference,
+            fallback=ReferenceDriver(),
+            profile=profile,
+            denied=denied,
+        )
     except NnapiError as second:
         raise CompileError(f"{error}; and without that device: {second}") from error

@@ -31,6 +31,8 @@ from nnapi.runtime.session import Session, build_session
 
 FEW: Final = 3
 """How many plans are measured, besides the fastest single device."""
+NOISE: Final = 0.01
+"""What each further partition must gain, of the whole time, to be kept."""
 SLOW: Final = 3.0
 """A device that is so many times slower than the fastest is not measured in parts."""
 SECONDS: Final = 0.5
@@ -78,7 +80,9 @@ class Tuner:
         sessions: dict[str, Session] = {}
         for priced in _worth_measuring(problem, best, few):
             try:
-                session = build_session(plan_of(problem, priced), everyone, options, fallback=fallback, gate=gate)
+                session = build_session(
+                    plan_of(problem, priced), everyone, options, fallback=fallback, gate=gate, profile=self.profile
+                )
             except NnapiError:
                 if priced is best:
                     raise
@@ -87,7 +91,8 @@ class Tuner:
         inputs = self.samples(model)
         seconds = self._time({key: partial(session, *inputs) for key, session in sessions.items()})
         measured = [_measured(session.plan, seconds[key]) for key, session in sessions.items()]
-        fastest = min(sessions, key=lambda key: seconds[key])
+        # Less than the noise is no reason for another partition.
+        fastest = min(sessions, key=lambda key: seconds[key] * (1 + NOISE * (len(sessions[key].plan.partitions) - 1)))
         session = sessions[fastest]
         placement = session.plan.placement
         self.profile.record_plan(model, drivers, [placement[n] for n in range(len(placement))], seconds[fastest])
