@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import nnapi
+from nnapi.drivers import registry
+from nnapi.drivers.driver import Accept, PrepareOptions
 from nnapi.drivers.reference import execute
 from nnapi.errors import ModelError, QuantizeError
 from nnapi.ir.model import Model
@@ -244,6 +246,7 @@ def digits() -> Any:
     from nnapi.zoo.digits import TEST_IMAGES, load_digits, train_digits
 
     pytest.importorskip("sklearn")
+    torch.set_num_threads(1)
     module, accuracy, test = train_digits()
     images, labels = load_digits(torch.Generator().manual_seed(0))
     return module, accuracy, test, (images[TEST_IMAGES:], labels[TEST_IMAGES:])
@@ -256,9 +259,12 @@ def assert_as_good(converted: nn.Module, accuracy: float, images: torch.Tensor, 
     with torch.no_grad():
         right = converted(images).numpy()
     step = model.operands[model.operations[-1].inputs[0]].scale
+    optimized = nnapi.optimize(model)
     results = {}
     for device in ("reference", "litert"):
-        (results[device],) = nnapi.compile(model, device, fallback=False)(images.numpy())
+        driver = registry.get(device)
+        assert all(isinstance(verdict, Accept) for verdict in driver.supported(optimized))
+        (results[device],) = driver.prepare(optimized, PrepareOptions()).run([images.numpy()])
         assert (results[device].argmax(1) == labels.numpy()).mean() >= accuracy - 0.002
         assert (results[device].argmax(1) == right.argmax(1)).mean() >= 0.997
     assert (np.abs(results["reference"] - results["litert"]) <= 1.001 * step).mean() >= 0.999
@@ -276,7 +282,7 @@ def test_digits_after_training_are_as_good_as_in_floats(digits: Any, unsigned: b
     model = assert_as_good(convert_pt2e(prepared), accuracy, *test)
     integer = integer_boundary(nnapi.optimize(model))
     assert not set(types(integer)) & set(BOUNDARY)
-    assert feature_level(integer) == (2 if unsigned else 4)
+    assert feature_level(integer) <= (2 if unsigned else 4)
 
 
 @pytest.mark.slow
