@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.export import Dim
+from torch.nn.attention.flex_attention import flex_attention
 
 from nnapi.drivers.reference import execute
 from nnapi.errors import ModelError, UnsupportedOperation, UsageError
@@ -251,6 +252,21 @@ def test_no_grad_leaves_no_trace() -> None:
     assert operations(read(Function(forward), torch.ones(2))) == ["MUL", "ADD", "MUL"]
 
 
+def test_autocast_is_computed_in_floats() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return x @ x
+
+    model = read(Function(forward), torch.ones(3, 3))
+    assert operations(model) == ["BATCH_MATMUL"]
+    assert model.output_operands[0].type == F32
+
+
+def test_vmap_is_resolved() -> None:
+    model = agree(torch.vmap(lambda x: x.sum() * x), [(3, 4)], 1e-6)
+    assert extensions(model) == []
+
+
 # Extensions
 
 
@@ -345,6 +361,11 @@ REFUSED: list[tuple[str, Any, Any, type[Exception], str]] = [
     ("a complex input", Function(torch.abs), X.to(torch.complex64), ModelError, "complex64"),
     ("a number as output", Function(lambda x: (x + 1, 3)), X, ModelError, "is a number"),
     ("a number from data", Function(lambda x: x * x.sum().item()), X, ModelError, "known at run time only"),
+    ("no elements", nn.Linear(3, 2), torch.ones(0, 3), ModelError, r"shape \(0, 3\)"),
+    ("a slice without elements", Function(lambda x: x[:, 3:]), X, ModelError, r"shape \(2, 0\)"),
+    ("weights without values", nn.Linear(3, 2, device="meta"), X.to("meta"), ModelError, "no values"),
+    ("a graph in a graph", Function(flex_attention), [torch.ones(1, 1, 16, 16)] * 3, UnsupportedOperation,
+     "calls a graph"),
     ("integers beyond 32 bits", Function(lambda x: x + 2**40), torch.arange(3), ModelError, "32 bits"),
     ("an operator of another library", Function(twice), X, UnsupportedOperation, "nnapi_test.twice"),
 ]  # fmt: skip

@@ -164,6 +164,8 @@ class Conversion:
         try:
             if isinstance(node.target, HigherOrderOperator):
                 return self._higher_order(node)
+            if isinstance(value, torch.Tensor) and not isinstance(node.target, OpOverload):
+                raise UnsupportedOperation("is no operator", hint="run program.run_decompositions() before")
             if not isinstance(node.target, OpOverload) or not isinstance(value, (torch.Tensor, tuple, list)):
                 return value if isinstance(value, (int, float, bool)) else UNKNOWN
             return self._operator(node, node.target, value)
@@ -271,7 +273,9 @@ class Conversion:
         match str(getattr(node.target, "__name__", node.target)), args:
             case "wrap_with_set_grad_enabled", [_, fx.GraphModule() as inner, *inputs]:
                 return Conversion(self.emitter, inner, self.decomposer).run(inner.graph, inputs)
-            case "wrap_with_autocast", [_, _, False, _, fx.GraphModule() as inner, *inputs]:
+            case "wrap_with_autocast", [_, dtype, enabled, _, fx.GraphModule() as inner, *inputs] if (
+                dtype != torch.float16 or not enabled
+            ):  # bfloat16 is float32 here
                 return Conversion(self.emitter, inner, self.decomposer).run(inner.graph, inputs)
             case "cond", [Tensor() as condition, fx.GraphModule() as then, fx.GraphModule() as otherwise, operands]:
                 given = {"condition": condition, "then_model": self._body(then, operands)}

@@ -42,10 +42,12 @@ def convert(program: torch.export.ExportedProgram, name: str = "") -> Model:
 
 
 def _prepared(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The program without writes that are seen elsewhere, or have no function here: then PyTorch rewrites them."""
-    targets = {n.target for n in program.graph.nodes if isinstance(n.target, OpOverload)}
-    unmapped = any(t._schema.is_mutable and functional_name(t) not in FUNCTIONS for t in targets)
-    if not (unmapped or stale_read(program.graph)):
+    """The program; where it calls vmap's functions, or writes what is read elsewhere, after PyTorch retraced it."""
+    targets = {n.target for n in program.graph.nodes if n.op == "call_function"}
+    overloads = {t for t in targets if isinstance(t, OpOverload)}
+    unmapped = any(t._schema.is_mutable and functional_name(t) not in FUNCTIONS for t in overloads)
+    mapped_over = any(str(getattr(t, "__module__", "")).startswith("torch._functorch") for t in targets)
+    if not (unmapped or mapped_over or stale_read(program.graph)):
         return program
     try:
         return program.run_decompositions({})

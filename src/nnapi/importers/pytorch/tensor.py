@@ -84,21 +84,28 @@ def operand_of(type: OperandType, shape: Dims = (), name: str = "") -> Operand:
 
 def dims_of(value: torch.Tensor) -> Dims:
     """The shape of a tensor of the graph; None where a dimension is unknown until run time."""
-    return tuple(d if isinstance(d, int) else None for d in value.shape)
+    shape = tuple(d if isinstance(d, int) else None for d in value.shape)
+    if 0 in shape:
+        raise ModelError(
+            f"a tensor has shape {shape}, which in NNAPI means an unknown size", hint="leave out what is empty"
+        )
+    return shape
 
 
 def tensor_of(value: torch.Tensor) -> Tensor:
     """A constant."""
     if value.dtype not in TYPES:
         raise ModelError(f"a constant is {value.dtype}, which NNAPI has no type for", hint="use a real type")
+    if value.is_meta:
+        raise ModelError(f"a constant of shape {tuple(value.shape)} has no values", hint="load the weights first")
+    if value.layout != torch.strided:
+        value = value.to_dense()
     return Tensor(tuple(value.shape), TYPES[value.dtype], value=value)
 
 
 def array_of(value: torch.Tensor) -> Array:
     """The tensor's values in the type NNAPI stores them in; a view of its memory where the layout allows."""
     value = value.detach().resolve_conj().resolve_neg().cpu()
-    if value.layout != torch.strided:
-        value = value.to_dense()
     if value.dtype == torch.bfloat16:
         value = value.float()
     array: Array = value.numpy()
