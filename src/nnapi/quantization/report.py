@@ -83,7 +83,7 @@ def measure(
     accuracy: tuple[float | None, float | None] = (None, None)
     ratios, shapes = _compared(quantized, examples) if examples else ({}, {})
     if examples:
-        results = [_real(m, examples) for m in (before, quantized.model)]
+        results = [real_outputs(m, examples) for m in (before, quantized.model)]
         outputs = tuple(sqnr(np.stack(x), np.stack(y)) for x, y in zip(zip(*results[0]), zip(*results[1])))
         if labels is not None:
             accuracy = _accuracy(results[0], labels), _accuracy(results[1], labels)
@@ -150,7 +150,7 @@ def sqnr_of(signal: float, noise: float) -> float:
     return float(10 * np.log10(signal / noise)) if signal and np.isfinite(noise) else float("-inf")
 
 
-def _real(model: Model, examples: Sequence[Example]) -> list[list[Array]]:
+def real_outputs(model: Model, examples: Sequence[Example]) -> list[list[Array]]:
     """The outputs for each example, as real numbers."""
     prepared = prepare(model)
     return [
