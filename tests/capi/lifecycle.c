@@ -384,6 +384,104 @@ static void events_and_bursts(void)
     ANeuralNetworksModel_free(model);
 }
 
+/* The longest time there can be is no time limit, whichever way an execution runs. */
+static void longest_times(void)
+{
+    const float a[] = {1, 2, 3, 4};
+    float c[4];
+    ANeuralNetworksEvent *event = NULL;
+    ANeuralNetworksBurst *burst = NULL;
+    ANeuralNetworksCompilation *compilation = NULL;
+    ANeuralNetworksModel *model = finished_add_model(4);
+    const ANeuralNetworksDevice *list[] = {device};
+    OK(ANeuralNetworksCompilation_createForDevices(model, list, 1, &compilation));
+    OK(ANeuralNetworksCompilation_setTimeout(compilation, UINT64_MAX));
+    OK(ANeuralNetworksCompilation_finish(compilation));
+    OK(ANeuralNetworksBurst_create(compilation, &burst));
+    for (int way = 0; way < 4; way++) {
+        ANeuralNetworksExecution *execution = prepared(compilation, a, c);
+        OK(ANeuralNetworksExecution_setTimeout(execution, UINT64_MAX));
+        OK(ANeuralNetworksExecution_setLoopTimeout(execution, UINT64_MAX));
+        c[3] = 0;
+        if (way == 0)
+            OK(ANeuralNetworksExecution_compute(execution));
+        else if (way == 1)
+            OK(ANeuralNetworksExecution_burstCompute(execution, burst));
+        else if (way == 2)
+            OK(ANeuralNetworksExecution_startCompute(execution, &event));
+        else
+            OK(ANeuralNetworksExecution_startComputeWithDependencies(execution, NULL, 0, UINT64_MAX, &event));
+        if (way >= 2) {
+            OK(ANeuralNetworksEvent_wait(event));
+            ANeuralNetworksEvent_free(event);
+        }
+        CHECK(c[3] == 8);
+        ANeuralNetworksExecution_free(execution);
+    }
+    ANeuralNetworksBurst_free(burst);
+    ANeuralNetworksCompilation_free(compilation);
+    ANeuralNetworksModel_free(model);
+}
+
+/* Nothing has to be a constant: filter, bias, strides and activation may come with each execution. */
+static void everything_is_an_input(void)
+{
+    enum { CHANNELS = 2 };
+    static const uint32_t image[] = {1, 16, 16, CHANNELS}, filter[] = {CHANNELS, 3, 3, CHANNELS}, bias[] = {CHANNELS};
+    static const float scales[] = {0.5f, 0.5f};
+    ANeuralNetworksOperandType types[] = {
+        {ANEURALNETWORKS_TENSOR_QUANT8_ASYMM, 4, image, 1.0f, 0},
+        {ANEURALNETWORKS_TENSOR_QUANT8_SYMM_PER_CHANNEL, 4, filter, 0.0f, 0},
+        {ANEURALNETWORKS_TENSOR_INT32, 1, bias, 0.0f, 0},
+        SCALAR_INT32,
+        SCALAR_INT32,
+        SCALAR_INT32,
+        SCALAR_INT32,
+        {ANEURALNETWORKS_TENSOR_QUANT8_ASYMM, 4, image, 1.0f, 0},
+    };
+    static const uint32_t inputs[] = {0, 1, 2, 3, 4, 5, 6}, outputs[] = {7};
+    ANeuralNetworksSymmPerChannelQuantParams quant = {0, CHANNELS, scales};
+    static uint8_t x[16 * 16 * CHANNELS], y[16 * 16 * CHANNELS];
+    static int8_t w[CHANNELS * 9 * CHANNELS];
+    static int32_t b[CHANNELS] = {4, 6};
+    const int32_t same = ANEURALNETWORKS_PADDING_SAME, one = 1, none = 0;
+    const void *values[] = {x, w, b, &same, &one, &one, &none};
+    const size_t sizes[] = {sizeof x, sizeof w, sizeof b, 4, 4, 4, 4};
+    ANeuralNetworksModel *model = NULL;
+    ANeuralNetworksExecution *execution = NULL;
+    OK(ANeuralNetworksModel_create(&model));
+    for (int i = 0; i < 8; i++)
+        OK(ANeuralNetworksModel_addOperand(model, &types[i]));
+    OK(ANeuralNetworksModel_setOperandSymmPerChannelQuantParams(model, 1, &quant));
+    OK(ANeuralNetworksModel_addOperation(model, ANEURALNETWORKS_CONV_2D, 7, inputs, 1, outputs));
+    OK(ANeuralNetworksModel_identifyInputsAndOutputs(model, 7, inputs, 1, outputs));
+    OK(ANeuralNetworksModel_finish(model));
+    ANeuralNetworksCompilation *compilation = compile_for(model, NULL);
+    OK(ANeuralNetworksExecution_create(compilation, &execution));
+    for (int i = 0; i < 7; i++)
+        OK(ANeuralNetworksExecution_setInput(execution, i, NULL, values[i], sizes[i]));
+    OK(ANeuralNetworksExecution_setOutput(execution, 0, NULL, y, sizeof y));
+    OK(ANeuralNetworksExecution_compute(execution));
+    CHECK(y[0] == 2 && y[1] == 3 && y[sizeof y - 1] == 3); /* the bias, whose scale is that of x times that of w */
+    ANeuralNetworksExecution_free(execution);
+
+    ANeuralNetworksMemoryDesc *desc = NULL;
+    const uint32_t wrong[] = {1, 16, 16, CHANNELS + 1};
+    OK(ANeuralNetworksMemoryDesc_create(&desc));
+    OK(ANeuralNetworksMemoryDesc_setDimensions(desc, 0, NULL));
+    OK(ANeuralNetworksMemoryDesc_setDimensions(desc, 4, wrong));
+    EXPECT(BAD_DATA, ANeuralNetworksMemoryDesc_addInputRole(desc, compilation, 0, 1.0f)); /* other dimensions */
+    EXPECT(BAD_DATA, ANeuralNetworksMemoryDesc_addInputRole(desc, compilation, 3, 1.0f)); /* a scalar */
+    ANeuralNetworksMemoryDesc_free(desc);
+    OK(ANeuralNetworksMemoryDesc_create(&desc));
+    OK(ANeuralNetworksMemoryDesc_addInputRole(desc, compilation, 0, 1.0f));
+    EXPECT(BAD_DATA, ANeuralNetworksMemoryDesc_addInputRole(desc, compilation, 1, 1.0f)); /* another type */
+    OK(ANeuralNetworksMemoryDesc_addOutputRole(desc, compilation, 0, 1.0f));
+    ANeuralNetworksMemoryDesc_free(desc);
+    ANeuralNetworksCompilation_free(compilation);
+    ANeuralNetworksModel_free(model);
+}
+
 static void memories(void)
 {
     void *mapped = NULL;
@@ -536,7 +634,7 @@ static void dynamic_shapes(void)
     given.dimensions = unknown;
     EXPECT(BAD_DATA, ANeuralNetworksExecution_setInput(execution, 0, &given, a, sizeof a));
     given.dimensions = NULL;
-    EXPECT(UNEXPECTED_NULL, ANeuralNetworksExecution_setInput(execution, 0, &given, a, sizeof a));
+    EXPECT(BAD_DATA, ANeuralNetworksExecution_setInput(execution, 0, &given, a, sizeof a));
     given.dimensions = three;
     given.dimensionCount = UINT32_MAX;
     EXPECT(BAD_DATA, ANeuralNetworksExecution_setInput(execution, 0, &given, a, sizeof a));
@@ -563,6 +661,30 @@ static void dynamic_shapes(void)
     EXPECT(OUTPUT_INSUFFICIENT_SIZE, ANeuralNetworksExecution_getOutputOperandDimensions(execution, 0, dimensions));
     CHECK(dimensions[0] == 3 && dimensions[1] == 2);
     ANeuralNetworksExecution_free(execution);
+
+    /* A memory of the device has the dimensions that it was made with. */
+    ANeuralNetworksMemoryDesc *desc = NULL;
+    ANeuralNetworksMemory *resident = NULL;
+    OK(ANeuralNetworksMemoryDesc_create(&desc));
+    OK(ANeuralNetworksMemoryDesc_addInputRole(desc, compilation, 0, 1.0f));
+    OK(ANeuralNetworksMemoryDesc_addOutputRole(desc, compilation, 0, 1.0f));
+    OK(ANeuralNetworksMemoryDesc_setDimensions(desc, 2, three));
+    OK(ANeuralNetworksMemoryDesc_finish(desc));
+    OK(ANeuralNetworksMemory_createFromDesc(desc, &resident));
+    ANeuralNetworksMemoryDesc_free(desc);
+    OK(ANeuralNetworksExecution_create(compilation, &execution));
+    given.dimensions = two;
+    EXPECT(BAD_DATA, ANeuralNetworksExecution_setInputFromMemory(execution, 0, &given, resident, 0, 0));
+    EXPECT(BAD_DATA, ANeuralNetworksExecution_setOutputFromMemory(execution, 0, &given, resident, 0, 0));
+    given.dimensions = three;
+    EXPECT(BAD_DATA, ANeuralNetworksExecution_setInputFromMemory(execution, 0, &given, resident, 1, 0));
+    EXPECT(BAD_DATA, ANeuralNetworksExecution_setInputFromMemory(execution, 0, &given, resident, 0, 4));
+    OK(ANeuralNetworksExecution_setInputFromMemory(execution, 0, &given, resident, 0, 0));
+    OK(ANeuralNetworksExecution_setInput(execution, 1, NULL, b, sizeof b));
+    OK(ANeuralNetworksExecution_setOutput(execution, 0, NULL, c, sizeof c));
+    EXPECT(OP_FAILED, ANeuralNetworksExecution_compute(execution)); /* nothing is in it */
+    ANeuralNetworksExecution_free(execution);
+    ANeuralNetworksMemory_free(resident);
 
     given.dimensions = two; /* another size through the same compilation */
     OK(ANeuralNetworksExecution_create(compilation, &execution));
@@ -721,6 +843,8 @@ int main(int argc, char **argv)
     compilations(argv[1]);
     executions();
     events_and_bursts();
+    longest_times();
+    everything_is_an_input();
     memories();
     constants_from_a_file();
     dynamic_shapes();

@@ -52,6 +52,14 @@ class World:
     def make_type(self) -> Any:
         return self.nn.type(FLOATS, (4,))
 
+    def make_unlisted(self) -> Any:
+        """An operand type of one dimension, which is not given."""
+        return self.ffi.new("ANeuralNetworksOperandType*", (FLOATS, 1, self.ffi.NULL, 0.0, 0))
+
+    def make_uncounted(self) -> Any:
+        """An operand type of no dimensions, with one."""
+        return self.ffi.new("ANeuralNetworksOperandType*", (FLOATS, 0, self.nn.indexes(4), 0.0, 0))
+
     def make_numbers(self) -> Any:
         return self.ffi.new("float[]", [1, 2, 3, 4])
 
@@ -429,6 +437,13 @@ VALUES: list[tuple[str, Callable[[World], tuple[Any, ...]]]] = [
     ("Model_addOperand", lambda w: (w.building, w.nn.type(w.nn.TENSOR_QUANT8_ASYMM, (2,), float("nan"), 0))),
     ("Model_addOperand", lambda w: (w.building, w.nn.type(FLOATS, (HUGE, HUGE, HUGE)))),
     ("Model_addOperand", lambda w: (w.building, w.nn.type(FLOATS, (1,) * 65))),
+    ("Model_addOperand", lambda w: (w.building, w.unlisted)),
+    ("Model_addOperand", lambda w: (w.building, w.uncounted)),
+    ("Execution_setInput", lambda w: (w.fresh, 0, w.unlisted, w.numbers, 16)),
+    ("Execution_setInput", lambda w: (w.fresh, 0, w.uncounted, w.numbers, 16)),
+    ("Execution_setInputFromMemory", lambda w: (w.fresh, 0, w.unlisted, w.memory, 0, 16)),
+    ("Execution_setOutput", lambda w: (w.fresh, 0, w.uncounted, w.result, 16)),
+    ("Execution_setOutputFromMemory", lambda w: (w.fresh, 0, w.unlisted, w.memory, 0, 16)),
     ("Model_setOperandValue", lambda w: (w.building, 99, w.numbers, 16)),
     ("Model_setOperandValue", lambda w: (w.building, -1, w.numbers, 16)),
     ("Model_setOperandValue", lambda w: (w.building, 0, w.numbers, 15)),

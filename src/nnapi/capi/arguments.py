@@ -144,7 +144,10 @@ def _dimensions(rank: int, pointer: Pointer) -> list[int]:
 def _operand_type(pointer: Pointer) -> tuple[int, list[int], float, int]:
     if not pointer:
         null("the operand type")
-    return pointer.type, _dimensions(pointer.dimensionCount, pointer.dimensions), pointer.scale, pointer.zeroPoint
+    rank, dimensions = pointer.dimensionCount, pointer.dimensions
+    if bool(rank) != bool(dimensions):
+        bad_data(f"an operand type of {rank} dimensions, {'' if dimensions else 'not '}listed")
+    return pointer.type, _dimensions(rank, dimensions), pointer.scale, pointer.zeroPoint
 
 
 def _optional_operand_type(pointer: Pointer) -> tuple[int, list[int], float, int] | None:

@@ -117,7 +117,7 @@ class Execution:
         """Read an input from a region of a memory; 0 and 0 for a memory of the device, which is used whole."""
         slot = self._free("set_input_from_memory", self._inputs, index).narrowed(type).known()
         if isinstance(memory, DeviceMemory):
-            memory.require_role(self.compilation, "input", index, offset, length)
+            memory.require_role(self.compilation, "input", index, slot.operand.dimensions, offset, length)
             self._inputs.bind(slot, memory)
             return
         self._inputs.bind(slot, slot.fit(memory.region(offset, length), padding=self._is_padded), memory)
@@ -137,7 +137,7 @@ class Execution:
         """Write an output to a region of a memory; 0 and 0 for a memory of the device, which is used whole."""
         slot = self._free("set_output_from_memory", self._outputs, index).narrowed(type)
         if isinstance(memory, DeviceMemory):
-            memory.require_role(self.compilation, "output", index, offset, length)
+            memory.require_role(self.compilation, "output", index, slot.operand.dimensions, offset, length)
             self._outputs.bind(slot, memory)
             return
         self._outputs.bind(slot, slot.fit(memory.region(offset, length), padding=self._is_padded), memory)

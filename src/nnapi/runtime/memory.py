@@ -205,10 +205,14 @@ class DeviceMemory(Memory):
         self.content: Array | None = None
         self._roles = frozenset((ref(compilation), kind, index) for compilation, kind, index in desc.roles)
 
-    def require_role(self, compilation: Compilation, kind: Kind, index: int, offset: int, length: int) -> None:
+    def require_role(
+        self, compilation: Compilation, kind: Kind, index: int, dimensions: Dimensions, offset: int, length: int
+    ) -> None:
         """BAD_DATA unless the memory, all of it, may be used so."""
         if (ref(compilation), kind, index) not in self._roles:
             bad_data(f"the memory was not made to be {kind} {index} of this compilation")
+        if combine(self.dimensions, dimensions) is None:
+            bad_data(f"a memory of dimensions {self.dimensions} is given for {kind} {index} of {dimensions}")
         if offset or length:
             bad_data(f"{length} bytes from {offset} of a memory of the device, must both be 0: it is used whole")
 
