@@ -11,6 +11,7 @@ import pytest
 
 from nnapi.capi.functions import Row, body
 from nnapi.capi.header import Function, functions, handles
+from nnapi.runtime import Execution, compilation
 from nnapi.runtime.codes import ResultCode, bad_data
 
 OK, NULL, BAD_DATA, BAD_STATE = (
@@ -545,6 +546,22 @@ def test_internal_failures_are_answers_and_log_lines(
 ) -> None:
     assert body(Row("Test", call))() == 1 + code
     assert capsys.readouterr().err == line
+
+
+def test_bugs_behind_the_functions_are_logged(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("a bug")
+
+    line = "nnapi: OP_FAILED: internal error: KeyError: 'a bug'\n"
+    ready = world.ready
+    monkeypatch.setattr(compilation, "compile_model", fail)
+    assert world.nn.Compilation_finish(world.open) == ResultCode.OP_FAILED
+    assert capsys.readouterr().err == line
+    monkeypatch.setattr(Execution, "_prepare", fail)
+    assert world.nn.Execution_compute(ready) == ResultCode.OP_FAILED
+    assert line.removeprefix("nnapi: ") in capsys.readouterr().err
 
 
 def test_an_interruption_reaches_the_program_that_called(capsys: pytest.CaptureFixture[str]) -> None:

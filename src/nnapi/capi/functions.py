@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -303,13 +302,13 @@ def body(row: Row) -> Callable[..., int]:
 
 
 def refuse(name: str, error: BaseException) -> int:
-    """The code that says `error`; what the client is not to blame for goes to standard error."""
+    """The code that says `error`; a mistake of ours is always logged."""
     if isinstance(error, KeyboardInterrupt):
         _thread.interrupt_main()  # the program that called, if it is one in Python, gets it when we return
     elif isinstance(error, (NnapiError, MemoryError)):
         log.debug(f"{name}: {error}")
-    elif sys.stderr is not None:
-        sys.stderr.write(f"nnapi: {name}: OP_FAILED: internal error: {type(error).__name__}: {error}\n")
+    else:
+        log.failure(f"{name}: OP_FAILED: internal error: {type(error).__name__}: {error}")
     return code_of(error)
 
 

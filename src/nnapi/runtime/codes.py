@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from nnapi import errors
 from nnapi.drivers.driver import DeviceType
 from nnapi.errors import NnapiError
+from nnapi.runtime import log
 
 DeviceTypeCode = DeviceType
 
@@ -142,7 +143,7 @@ def code_of(error: BaseException) -> ResultCode:
 
 
 def result_of(error: Exception) -> ResultError:
-    """Whatever went wrong, as what NNAPI answers.
+    """Whatever went wrong, as what NNAPI answers; what is no error of ours or an engine's is logged as a mistake.
 
     >>> str(result_of(errors.ExecutionError("no such row", operation="GATHER")))
     'OP_FAILED: GATHER: no such row'
@@ -151,7 +152,10 @@ def result_of(error: Exception) -> ResultError:
         return error
     if isinstance(error, NnapiError):
         return ResultError(code_of(error), error.message, operation=error.operation, hint=error.hint)
-    return ResultError(code_of(error), f"{type(error).__name__}: {error}")
+    message = f"{type(error).__name__}: {error}"
+    if not isinstance(error, MemoryError):
+        log.failure(f"OP_FAILED: internal error: {message}")
+    return ResultError(code_of(error), message)
 
 
 def bad_data(message: str, *, hint: str = "") -> NoReturn:

@@ -1,4 +1,4 @@
-"""What the runtime says on standard error: NNAPI_LOG=info or debug; nothing by default."""
+"""What the runtime says on standard error: NNAPI_LOG=info or debug; nothing but its own mistakes by default."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Final
 
 VARIABLE: Final = "NNAPI_LOG"
 LEVELS: Final = {"info": 1, "debug": 2}
+
+
+def failure(message: str) -> None:
+    """A mistake that is not the client's: said whatever NNAPI_LOG is."""
+    _write(0, message)
 
 
 def info(message: str) -> None:

@@ -136,7 +136,10 @@ class Model:
         if buffer is None:
             self._extension_data.pop(index, None)
             return
-        self._extension_data[index] = bytes_of(buffer).tobytes()
+        data = bytes_of(buffer).tobytes()
+        if not data:
+            bad_data(f"operand {index} is given no bytes", hint="None takes its data away")
+        self._extension_data[index] = data
 
     def get_extension_operand_type(self, name: str, code: int) -> int:
         """The operand code of an extension's own operand type `code`."""
