@@ -261,6 +261,18 @@ static void executions(void)
     }
     ANeuralNetworksExecution_free(execution);
 
+    /* One buffer for an input and the output, as clients have it for the state of a recurrent network. */
+    float state[] = {1, 1, 1, 1};
+    OK(ANeuralNetworksExecution_create(compilation, &execution));
+    OK(ANeuralNetworksExecution_setReusable(execution, true));
+    OK(ANeuralNetworksExecution_setInput(execution, 0, NULL, state, sizeof state));
+    OK(ANeuralNetworksExecution_setInput(execution, 1, NULL, b, sizeof b));
+    OK(ANeuralNetworksExecution_setOutput(execution, 0, NULL, state, sizeof state));
+    for (int i = 0; i < 3; i++)
+        OK(ANeuralNetworksExecution_compute(execution));
+    CHECK(state[0] == 31 && state[3] == 121);
+    ANeuralNetworksExecution_free(execution);
+
     /* Padding: buffers may be longer than the operands. */
     float padded[] = {1, 2, 3, 4, 5, 6}, out[] = {0, 0, 0, 0, -1, -1};
     OK(ANeuralNetworksExecution_create(compilation, &execution));
