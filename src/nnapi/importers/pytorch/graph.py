@@ -46,6 +46,7 @@ from nnapi.importers.pytorch.tensor import (
     Tensor,
     Unknown,
     dims_of,
+    filled_dims_of,
     operand_of,
     tensor_of,
 )  # fmt: skip
@@ -238,7 +239,7 @@ class Conversion:
         return [r if r is None else self._same(r, v) for r, v in zip(results, value)]
 
     def _same(self, written: Tensor, value: torch.Tensor) -> Tensor:
-        wanted, type = dims_of(value), _type_of(value)
+        wanted, type = filled_dims_of(value), _type_of(value)
         agree = len(wanted) == len(written.shape) and all(
             None in (a, b) or a == b for a, b in zip(wanted, written.shape)
         )

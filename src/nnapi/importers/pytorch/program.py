@@ -18,7 +18,7 @@ from nnapi.importers.pytorch.aliasing import stale_read
 from nnapi.importers.pytorch.decompose import Decomposer
 from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.graph import FUNCTIONS, Conversion, declare_outputs, functional_name, inputs_of
-from nnapi.importers.pytorch.tensor import EXACT, TYPES, Tensor, dims_of, operand_of
+from nnapi.importers.pytorch.tensor import EXACT, TYPES, Tensor, filled_dims_of, operand_of
 from nnapi.ir.builder import Builder
 from nnapi.ir.model import Model
 
@@ -63,7 +63,7 @@ def _user_input(argument: Any, placeholders: Mapping[str, fx.Node], builder: Bui
     value = placeholders[argument.name].meta["val"]
     if value.dtype not in TYPES:
         raise ModelError(f"input {argument.name!r} is {value.dtype}, which NNAPI has no type for")
-    shape, type = dims_of(value), TYPES[value.dtype]
+    shape, type = filled_dims_of(value, f"input {argument.name!r}"), TYPES[value.dtype]
     if value.dtype not in EXACT.values():
         builder.metadata[f"input {argument.name}"] = f"{value.dtype} in PyTorch, {type.name} here"
     ref = builder.input_operand(operand_of(type, shape or (1,), argument.name))

@@ -84,10 +84,15 @@ def operand_of(type: OperandType, shape: Dims = (), name: str = "") -> Operand:
 
 def dims_of(value: torch.Tensor) -> Dims:
     """The shape of a tensor of the graph; None where a dimension is unknown until run time."""
-    shape = tuple(d if isinstance(d, int) else None for d in value.shape)
+    return tuple(d if isinstance(d, int) else None for d in value.shape)
+
+
+def filled_dims_of(value: torch.Tensor, what: str = "its result") -> Dims:
+    """`dims_of`; ModelError for a tensor without elements."""
+    shape = dims_of(value)
     if 0 in shape:
         raise ModelError(
-            f"a tensor has shape {shape}, which in NNAPI means an unknown size", hint="leave out what is empty"
+            f"{what} has shape {shape}, where NNAPI's 0 is an unknown size", hint="leave out what is empty"
         )
     return shape
 
