@@ -59,10 +59,17 @@ def run() -> Run:
         expected: int = 0,
         timeout: float = 120,
         environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "NNAPI_DEVICES": "litert,reference", **(environment or {})}
         done = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, timeout=timeout, env=env, check=False
+            [str(part) for part in command],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=env,
+            cwd=folder,
+            check=False,
         )
         assert done.returncode == expected, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

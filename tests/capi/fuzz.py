@@ -171,7 +171,7 @@ class Fuzzer:
 
     def text(self, function: Function, parameter: Parameter, right: bool) -> Any:
         """A name or folder."""
-        words = (b"org.nnapi.composite", b"com.example", b"/tmp") if right else (b"", b"\xff\xfe", b"a/b", b"x" * 9000)
+        words = (b"org.nnapi.composite", b"com.example", b".") if right else (b"", b"\xff\xfe", b"a/b", b"x" * 9000)
         return self.keep("char[]", self.random.choice(words))
 
     def result(self, function: Function, parameter: Parameter, right: bool) -> Any:

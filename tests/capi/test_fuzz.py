@@ -20,9 +20,12 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("seed", "calls", "devices"), RUNS)
-def test_random_calls(seed: int, calls: int, devices: str, library: Library, run: Callable[..., Any]) -> None:
+def test_random_calls(
+    seed: int, calls: int, devices: str, library: Library, run: Callable[..., Any], tmp_path: Path
+) -> None:
     environment = {"PYTHONPATH": str(FUZZER.parent.parent), "NNAPI_DEVICES": devices}
-    done = run([sys.executable, FUZZER, library.path, str(seed), str(calls)], environment=environment, timeout=300)
+    command = [sys.executable, FUZZER, library.path, str(seed), str(calls)]
+    done = run(command, environment=environment, timeout=300, folder=tmp_path)  # which it may take for a cache
     answers = {int(code): count for code, count in json.loads(done.stdout).items()}
     assert "internal error" not in done.stderr
     assert min(answers[code] for code in (0, 3, 4, 6)) > calls / 100, answers

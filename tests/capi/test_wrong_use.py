@@ -321,6 +321,22 @@ def test_each_pointer_null_in_turn(name: str, position: int, world: World) -> No
         assert result[0] == world.ffi.NULL
 
 
+LISTS: dict[str, tuple[list[str], ResultCode]] = {
+    "null": (["device", "null"], NULL),
+    "twice": (["device", "device"], BAD_DATA),
+    "foreign": (["device", "burst"], BAD_DATA),
+}
+
+
+@pytest.mark.parametrize(("names", "code"), LISTS.values(), ids=LISTS)
+def test_lists_of_devices(names: list[str], code: ResultCode, world: World) -> None:
+    found = {"device": world.device, "null": world.ffi.NULL, "burst": world.ffi.cast("void*", world.burst)}
+    listed = world.ffi.new("ANeuralNetworksDevice*[]", [world.ffi.cast("void*", found[name]) for name in names])
+    out = world.out("ANeuralNetworksCompilation*")
+    assert world.nn.Compilation_createForDevices(world.model, listed, len(names), out) == code
+    assert world.nn.Model_getSupportedOperationsForDevices(world.model, listed, len(names), world.out("bool")) == code
+
+
 def _handles(function: Function) -> list[int]:
     plain = [p.type.removeprefix("const ").removesuffix("*") for p in function.parameters]
     return [i for i, type in enumerate(plain) if type in handles() and type != "AHardwareBuffer"]

@@ -18,6 +18,7 @@ _ffi = FFI()
 MAX_RANK: Final = 64
 MAX_COUNT: Final = 1 << 20
 """The longest list that is read: a wrong count must not lead out of the client's memory."""
+MAX_DISTINCT: Final = 256
 MAX_TEXT: Final = 4096
 MAX_BYTES: Final = (1 << 63) - 1
 
@@ -75,11 +76,9 @@ def distinct_list(type: str, handles: Handles[T]) -> Argument:
     """The objects behind an array of handles and its length; at least one, each once."""
 
     def read(pointer: Pointer, count: int) -> list[T]:
-        if not pointer:
-            null("the list")
-        if not 0 < count <= len(handles):
-            bad_data(f"{count} in the list, there are {len(handles)}")
-        found = [handles[h] for h in _ffi.unpack(pointer, count)]
+        found = [handles[h] for h in _values(pointer, count, MAX_DISTINCT)]
+        if not found:
+            bad_data("the list is empty")
         if len(set(map(id, found))) < len(found):
             bad_data(f"{handles.kind} is in the list twice")
         return found
