@@ -103,3 +103,21 @@ def tanh(x: Array, integer_bits: int) -> Array:
     power = exp_of_negative(-np.abs(x), integer_bits + 1)
     positive = saturate16((_reciprocal(power) - _fixed(1, 2)) << 2)
     return np.where(x == 0, 0, np.where(x > 0, positive, -positive))
+
+
+def requantize_twice(accumulator: Array, mantissa: Array | int, shift: Array | int) -> Array:
+    """accumulator [...] of 32 bits times mantissa / 2**31 * 2**shift -> int64, rounded half away from zero twice.
+
+    Source: gemmlowp's saturating rounding doubling high multiply, then its rounding right shift. The 16-bit recurrent
+    operations are specified with it to the bit; everything else rounds once (`numeric.requantize`).
+    """
+    shift = np.asarray(shift, np.int64)
+    left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
+    product = (accumulator.astype(np.int64) << left) * np.asarray(mantissa, np.int64)
+    nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
+    # Division truncates towards zero, as the specification's does; a shift alone would floor.
+    high = (product + nudge) >> 31
+    high += ((product + nudge) < 0) & (((product + nudge) & 0x7FFFFFFF) != 0)
+    mask = (np.int64(1) << right) - 1
+    threshold = (mask >> 1) + (high < 0)
+    return (high >> right) + ((high & mask) > threshold)

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from nnapi.ops.fixed_point import ONE, logistic, product, saturate16, shift_right, tanh
+from nnapi.ops.fixed_point import ONE, logistic, product, requantize_twice, saturate16, shift_right, tanh
 from nnapi.ops.lstm import BIASES, GATES, cell_macs, cell_params, check_cell, coupled, norm_params
-from nnapi.ops.numeric import multiplier, requantize, saturate
+from nnapi.ops.numeric import multiplier, saturate
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, TypeExpr, Types
 from nnapi.ops.shape import elements
 from nnapi.ops.sizes import Sizes
@@ -25,7 +25,7 @@ def _scaled(call: Call, accumulator: Array, factor: float, what: str) -> Array:
     call.require(0 <= factor < 2**31, f"{what} is {factor}, must be below 2**31")
     mantissa, shift = multiplier(float(np.float32(factor)))
     limit = (2**31 - 1) >> max(shift, 0)
-    return requantize(np.clip(accumulator, -limit, limit), mantissa, shift)
+    return requantize_twice(np.clip(accumulator, -limit, limit), mantissa, shift)
 
 
 def _integers(operand: Operand) -> Array:
@@ -93,7 +93,7 @@ def _layer_norm(call: Call, x: Array, gate: str) -> Array:
     # As specified: 2**20 / units in integers, so that the variance is right for powers of two only.
     variance = np.square(x).sum(1, keepdims=True) * (2**20 // units) - np.square(mean)
     mantissa, shift = _inverse_root(_truncated(variance, 2**20))
-    normalized = requantize((x << 10) - mean, mantissa, shift)
+    normalized = requantize_twice((x << 10) - mean, mantissa, shift)
     total = normalized * weights.value.astype(np.int64) + bias
     total = _truncated(total + np.where(total > 0, 512, -512), 1024)
     return saturate16(_scaled(call, total, weights.scale * 2**12, f"scale of {gate}_layer_norm_weights"))
@@ -105,7 +105,7 @@ def _truncated(x: Array, divisor: int) -> Array:
 
 
 def _inverse_root(x: Array) -> tuple[Array, Array]:
-    """1 / sqrt(x) of integers as a mantissa and a shift of `requantize`; of 1 and below: 1."""
+    """1 / sqrt(x) of integers as a mantissa and a shift of `requantize_twice`; of 1 and below: 1."""
     x = np.maximum(x, 1)
     pairs = (28 - np.floor(np.log2(x)).astype(np.int64)) // 2
     mantissa = np.rint(2.0 ** (42 - pairs) / np.sqrt(x.astype(np.float64))).astype(np.int64)

@@ -12,6 +12,8 @@ MAX_BYTES = 1 << 20
 MAX_MACS = 1 << 28
 """What the reference does in about a second."""
 RANDOM = frozenset(("RANDOM_MULTINOMIAL",))
+STORED = frozenset(("DEQUANTIZE",))
+"""What a model stores small on purpose stays small: weights in 8 or 16 bits."""
 ENDLESS = frozenset(("WHILE",))
 
 
@@ -35,7 +37,7 @@ def _fold(graph: Graph, operation: Operation, max_bytes: int) -> bool:
     operands = graph.operands
     if not all(operands[i].is_constant for i in operation.inputs) or not operation.inputs:
         return False
-    if operation.type in RANDOM | ENDLESS or (operation.is_extension and graph.body(operation) is None):
+    if operation.type in RANDOM | ENDLESS | STORED or (operation.is_extension and graph.body(operation) is None):
         return False
     if not set(graph.outputs).isdisjoint(operation.outputs):  # a model's output is written by an operation
         return False
