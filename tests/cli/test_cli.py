@@ -157,7 +157,7 @@ USAGE = {
     "no command": ["frobnicate"],
     "no source": ["inspect"],
     "unknown option": ["inspect", "--frob", "x"],
-    "suffix": ["convert", "MODEL", "-o", "x.onnx"],
+    "suffix": ["convert", "MODEL", "-o", "x.pb"],
     "no input": ["run", "MODEL", "-d", "reference"],
     "unknown input": ["run", "MODEL", "-d", "reference", "-i", "ARRAY", "-i", "ARRAY"],
     "suffix of output": ["run", "MODEL", "-i", "ARRAY", "-o", "y.txt"],
@@ -178,7 +178,7 @@ def test_wrong_usage_exits_with_2(
 
 def test_an_unknown_device_is_named_with_those_that_exist(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", model, "-d", "tpu9"]) == 1
-    assert "no device 'tpu9'; there are litert, pytorch, reference" in capsys.readouterr().err
+    assert "no device 'tpu9'; there are litert, openvino, onnxruntime, pytorch, reference" in capsys.readouterr().err
 
 
 def test_wrong_shape_is_explained(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,8 @@ from nnapi.errors import DeviceUnavailable, NnapiError
 GROUP: Final = "nnapi.drivers"
 BUILTIN: Final[Mapping[str, str]] = {
     "litert": "nnapi.drivers.litert:LiteRTDriver",
+    "openvino": "nnapi.drivers.openvino:OpenVINODriver",
+    "onnxruntime": "nnapi.drivers.onnxruntime:ONNXRuntimeDriver",
     "pytorch": "nnapi.drivers.pytorch:PyTorchDriver",
     "reference": "nnapi.drivers.reference:ReferenceDriver",
     "null": "nnapi.drivers.null:NullDriver",

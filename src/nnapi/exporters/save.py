@@ -18,14 +18,21 @@ def _save_tflite(model: Model, path: str | os.PathLike[str]) -> None:
     save_tflite(model, path)
 
 
+def _save_onnx(model: Model, path: str | os.PathLike[str]) -> None:
+    from nnapi.exporters.onnx import save_onnx
+
+    save_onnx(model, path)
+
+
 FORMATS: Final[Mapping[str, Callable[[Model, str | os.PathLike[str]], None]]] = {
     ".nnapi": file.save,
     ".tflite": _save_tflite,
+    ".onnx": _save_onnx,
 }
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
-    """Write `model` to a `.nnapi` or `.tflite` file: beside it first, then renamed.
+    """Write `model` to a `.nnapi`, `.tflite` or `.onnx` file: beside it first, then renamed.
 
     Raises UsageError for another suffix or a path that cannot be written, UnsupportedOperation for what the format
     has no operation for.
