@@ -8,33 +8,40 @@ from collections.abc import Iterator
 from nnapi.drivers.driver import Reject
 from nnapi.ir.model import Model
 from nnapi.ir.work import macs
-from nnapi.partitioning.plan import Plan
+from nnapi.partitioning.plan import Alternative, Plan
 from nnapi.partitioning.verdict import Verdicts
 
 MAX_REASONS = 8
 
 
 def describe_plan(plan: Plan) -> Iterator[str]:
-    """The plan in lines of at most about 80 columns."""
+    """The plan in lines of 76 columns at most, reasons of many words aside."""
     total = len(plan.model.operations)
     parts = "1 partition" if len(plan.partitions) == 1 else f"{len(plan.partitions)} partitions"
     source = "measured" if all(p.estimate.source == "measured" for p in plan.partitions) else "modelled"
     took = plan.chosen.measured_seconds
-    kind = source if took is None else f"{source}, measured {took * 1e3:.2f} ms"
-    yield f"plan: {total} operations in {parts}, {plan.chosen.seconds * 1e3:.2f} ms {kind} ({plan.chosen.name})"
+    yield f"plan: {total} operations in {parts}: {plan.chosen.name}"
+    yield f"  {plan.chosen.seconds * 1e3:.2f} ms {source}" + ("" if took is None else f", {took * 1e3:.2f} ms measured")
     for k, partition in enumerate(plan.partitions):
-        model = partition.subgraph.model
+        model, precision = partition.subgraph.model, plan.precision_of(partition)
         yield (
-            f"  {k}  {partition.device:<10} {plan.precision_of(partition):<7} {len(partition.operations):>4} operations"
-            f" {macs(model) / 1e6:>9.1f} M MACs  {_bytes(model) / 1e3:>8.1f} kB in and out  "
-            f"{partition.estimate.seconds * 1e3:>8.2f} ms {partition.estimate.source}  {top_operations(model)}"
+            f"  {k}  {partition.device} {precision}, {len(partition.operations)} operations, "
+            f"{macs(model) / 1e6:.1f} M MACs, {_bytes(model) / 1e3:.1f} kB in and out, "
+            f"{partition.estimate.seconds * 1e3:.2f} ms"
         )
+        yield f"     {top_operations(model)}"
     for reason, operations in reasons(plan).items():
         yield f"  {operations}: {reason}"
-    for other in plan.alternatives[1:4]:
+    for other in _others(plan):
         took = other.measured_seconds
-        time = f"{other.seconds * 1e3:.2f} ms" if took is None else f"measured {took * 1e3:.2f} ms"
+        time = f"{other.seconds * 1e3:.2f} ms {source}" if took is None else f"{took * 1e3:.2f} ms measured"
         yield f"  not chosen: {other.name}, {time} in {other.partitions}"
+
+
+def _others(plan: Plan, most: int = 3) -> list[Alternative]:
+    """The cheapest plans that were not chosen: one of each name."""
+    cheapest = {a.name: a for a in reversed(plan.alternatives) if a.name != plan.chosen.name}
+    return sorted(cheapest.values(), key=plan.alternatives.index)[:most]
 
 
 def _bytes(model: Model) -> int:
