@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+FAST := tests/ir tests/cli/test_cli.py tests/runtime/test_session.py tests/runtime/test_model.py \
+	tests/runtime/test_inputs.py tests/passes/test_golden.py tests/test_api.py tests/test_layout.py \
+	src/nnapi/ir src/nnapi/ops
+
 .PHONY: demo test check bench docs clean
 
 demo: $(READY)   ## the main job, end to end: digits and MobileNet-V2 through NNAPI
@@ -16,7 +20,7 @@ check: $(READY)  ## format, lint, types, fast tests: under a minute
 	$(BIN)/ruff format --check src tests examples benchmarks
 	$(BIN)/ruff check src tests examples benchmarks
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" tests/ir tests/partitioning tests/runtime tests/cli tests/test_api.py tests/test_layout.py src/nnapi/ir src/nnapi/ops
+	$(BIN)/python -m pytest -m "not slow" $(FAST)
 
 bench: $(READY)  ## measure, and write benchmarks/results.md
 	$(BIN)/python benchmarks/run.py
