@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class OpenVINODriver:
 
     def supported(self, model: Model) -> list[Verdict]:
         verdicts = check_onnx(model, shapes_follow=True)
-        return [_refusal(model, o) or verdict for o, verdict in zip(model.operations, verdicts)]
+        return [v if isinstance(v, Reject) else _refusal(model, o) or v for o, v in zip(model.operations, verdicts)]
 
     def estimate(self, model: Model) -> Estimate:
         """A roofline on one thread."""
@@ -65,7 +66,7 @@ class OpenVINODriver:
         """`relaxed` runs in the 16-bit floats that the CPU has, if any."""
 
         def build(known: Model) -> _Request:
-            content, config = export_onnx(known), self._config(options) | _workarounds(known)
+            content, config = export_onnx(known), {**self._config(options), **_workarounds(known)}
             try:
                 compiled = self._core.compile_model(self._core.read_model(content), DEVICE, config)
                 return _Request(compiled, known.input_operands, known.output_operands)
@@ -116,6 +117,20 @@ def _workarounds(model: Model) -> dict[str, Any]:
     return {"SNIPPETS_MODE": "DISABLE"} if mistaken else {}
 
 
+@dataclass(frozen=True)
+class _Port:
+    """An input or output of a request: its number there and in the model, and the request's own small tensor."""
+
+    number: int
+    index: int
+    own: Array | None
+
+    @classmethod
+    def of(cls, number: int, index: int, tensor: Any, fixed: bool = True) -> Self:
+        """A large tensor, or one whose shape is not `fixed`, is not its own."""
+        return cls(number, index, tensor.data if fixed and tensor.byte_size <= SMALL else None)
+
+
 class _Request:
     """A compiled model and its one request; one execution at a time, others wait.
 
@@ -126,67 +141,58 @@ class _Request:
         self.compiled = compiled
         self._request = request = compiled.create_infer_request()
         self._lock = threading.Lock()
+        self._count = len(inputs)
+        self._operands = outputs
         # What nobody reads is no input any more, and a port may have further names.
         places = {name: i for i, name in enumerate(input_names(inputs))}
-        used = [next(places[name] for name in port.names if name in places) for port in compiled.inputs]
-        self._count = len(inputs)
-        self._entries = [(k, i, _own(request.get_input_tensor(k))) for k, i in enumerate(used)]
-        # A shape may depend on values here that NNAPI's inference knows.
-        known = [port.partial_shape.is_static for port in compiled.outputs]
-        self._exits = [
-            (k, operand, known[k], _own(request.get_output_tensor(k)) if known[k] else None)
-            for k, operand in enumerate(outputs)
-        ]
+        read = [next(places[name] for name in port.names if name in places) for port in compiled.inputs]
+        self._entries = [_Port.of(k, i, request.get_input_tensor(k)) for k, i in enumerate(read)]
+        # A shape may depend on values here where NNAPI's inference knows it.
+        fixed = [port.partial_shape.is_static for port in compiled.outputs]
+        self._exits = [_Port.of(k, k, request.get_output_tensor(k), f) for k, f in enumerate(fixed)]
+        self._large = [port for port, f in zip(self._exits, fixed) if f and port.own is None]
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None) -> list[Array]:
         if len(inputs) != self._count:
             raise ExecutionError(f"{len(inputs)} inputs given, the model takes {self._count}")
         with self._lock:
             try:
-                held = [self._enter(k, inputs[i], own) for k, i, own in self._entries]
-                expected = [
-                    self._expect(k, operand) if known and own is None else None
-                    for k, operand, known, own in self._exits
-                ]
+                held = [self._enter(port, inputs[port.index]) for port in self._entries]
+                made = {port.index: self._expect(port) for port in self._large}
                 self._request.infer(share_outputs=True)
-                del held  # tensors do not keep their memory alive
-                results = [self._leave(k, array, own) for array, (k, _, _, own) in zip(expected, self._exits)]
+                del held  # a tensor does not keep its memory alive
+                results = [made[p.index] if p.index in made else self._leave(p) for p in self._exits]
             except Exception as error:
                 raise ExecutionError(f"{NAME}: {_reason(error)}") from error
         if outputs is None:
             return results
-        for given, result, (_, operand, _, _) in zip(outputs, results, self._exits, strict=True):
+        for given, operand, result in zip(outputs, self._operands, results, strict=True):
             check_output(given, operand, result.shape)
             given[...] = result
         return list(outputs)
 
-    def _enter(self, k: int, array: Array, own: Array | None) -> Array | None:
-        """Give input `k`; what comes back must live until the model has run."""
+    def _enter(self, port: _Port, array: Array) -> Array | None:
+        """Give an input; what comes back must live until the model has run."""
+        own = port.own
         if own is not None and array.shape == own.shape and array.dtype == own.dtype:
             np.copyto(own, array)
             return None
         if not (array.flags.c_contiguous and array.flags.writeable):
             array = np.array(array, order="C")
-        self._request.set_input_tensor(k, openvino.Tensor(array, shared_memory=True))
+        self._request.set_input_tensor(port.number, openvino.Tensor(array, shared_memory=True))
         return array
 
-    def _expect(self, k: int, operand: Operand) -> Array:
-        """Where output `k` is to be written."""
+    def _expect(self, port: _Port) -> Array:
+        """Where an output is to be written."""
+        operand = self._operands[port.index]
         array = np.empty(operand.dimensions, operand.type.dtype)
-        self._request.set_output_tensor(k, openvino.Tensor(array, shared_memory=True))
+        self._request.set_output_tensor(port.number, openvino.Tensor(array, shared_memory=True))
         return array
 
-    def _leave(self, k: int, result: Array | None, own: Array | None) -> Array:
-        """Output `k` as an array of the caller's."""
-        if result is not None:
-            return result
-        array: Array = self._request.get_output_tensor(k).data if own is None else own
+    def _leave(self, port: _Port) -> Array:
+        """An output as an array of the caller's."""
+        array: Array = self._request.get_output_tensor(port.number).data if port.own is None else port.own
         return array.copy()
-
-
-def _own(tensor: Any) -> Array | None:
-    """The request's own memory for a small tensor; None for a large one."""
-    return tensor.data if tensor.byte_size <= SMALL else None
 
 
 def _reason(error: Exception) -> str:

@@ -311,8 +311,13 @@ class Lowering:
         return self.emit("Transpose", [value], name=name, perm=list(order))[0] if turned is None else turned
 
     def _converted(self, value: Value, held: Operand, wanted: Operand) -> Value:
-        """What is stored as `held` says, stored as `wanted` says."""
-        return value if held.type == wanted.type else self.quantize(self.dequantize(value, held), wanted)
+        """What is stored as `held` says, stored as `wanted` says: signed bytes as unsigned ones, and back."""
+        if held.type == wanted.type:
+            return value
+        shift = self.file.constant(np.array(wanted.zero_point - held.zero_point, np.float32))
+        (number,) = self.emit("Cast", [value], to=ELEMENTS[np.dtype(np.float32)])
+        (moved,) = self.emit("Add", [number, shift])
+        return self.emit("Cast", [moved], to=ELEMENTS[wanted.type.dtype])[0]
 
     def quantize(self, value: Value, operand: Operand, name: str = "") -> Value:
         """Real values [...] as `operand` stores them."""
