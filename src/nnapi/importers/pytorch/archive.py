@@ -8,6 +8,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,8 @@ def load(path: Path) -> torch.export.ExportedProgram:
             raise ModelError(f"{path} is damaged: {damaged} fails its checksum")
         _check(path, archive)
     with _reading(path), quiet():
+        # Programs that PT2E converted name operators which this module registers.
+        import_module("torch.ao.quantization.fx._decomposed")
         return torch.export.load(path if path.suffix == ".pt2" else io.BytesIO(path.read_bytes()))
 
 

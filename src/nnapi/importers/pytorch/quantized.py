@@ -11,7 +11,6 @@ from typing import Any, Final, NoReturn
 import numpy as np
 import torch
 from torch import fx
-from torch.ao.quantization.fx import _decomposed as _registers_the_operators  # noqa: F401
 
 from nnapi.errors import ModelError
 from nnapi.importers.pytorch.emitter import Emitter
