@@ -12,9 +12,10 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("the ONNX format", extra="onnx") from error
 
+from nnapi.exporters.onnx import writer
 from nnapi.exporters.onnx.lowering import Lowering, input_names, lower_model
 from nnapi.exporters.onnx.table import ROWS
-from nnapi.exporters.onnx.writer import MAX_BYTES, OPSET, File
+from nnapi.exporters.onnx.writer import OPSET, File
 from nnapi.ir.file import writing
 from nnapi.ir.model import Model
 from nnapi.ir.verdict import Verdict
@@ -53,7 +54,7 @@ def save_onnx(model: Model, path: str | os.PathLike[str]) -> None:
     UsageError where a file cannot be written.
     """
     file, path = lower_model(model, ROWS), Path(path)
-    external = f"{path.name}.data" if file.constant_bytes > MAX_BYTES // 2 else ""
+    external = f"{path.name}.data" if file.constant_bytes > writer.MAX_BYTES // 2 else ""
     if external:
         with writing(path.with_name(external)) as out:
             for part in file.weights():

@@ -103,8 +103,8 @@ class File:
     def constant(self, array: Array, order: Sequence[int] | None = None) -> Value:
         """The constant `array`, transposed to `order`; the same one is stored once, and copied only when written."""
         order = None if order is None else tuple(order)
-        identity = (array.tobytes(), array.shape) if array.nbytes <= 128 else (id(array), array.nbytes)
-        key = (*identity, array.dtype, order)
+        memory = array.tobytes() if array.nbytes <= 128 else (array.__array_interface__["data"][0], array.strides)
+        key = (memory, array.shape, array.dtype, order)
         if key not in self._known:
             self._known[key] = self.value()
             self._constants[self._known[key]] = _Constant(array, order)
