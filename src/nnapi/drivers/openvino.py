@@ -78,7 +78,7 @@ class OpenVINODriver:
     def artifact(self, prepared: Prepared) -> bytes | None:
         """The compiled model, where there is but one."""
         engine = prepared.engine if isinstance(prepared, PreparedOnce) else None
-        return bytes(engine.compiled.export_model()) if isinstance(engine, _Request) else None
+        return engine.compiled.export_model().getvalue() if isinstance(engine, _Request) else None
 
     def restore(
         self, artifact: bytes, inputs: Sequence[Operand], outputs: Sequence[Operand], options: PrepareOptions
