@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnapi.bench.measure import random_inputs
 from nnapi.drivers import registry
 from nnapi.drivers.driver import Driver, Layout, Precision, Preference, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
@@ -22,11 +21,12 @@ from nnapi.ir.model import Model
 from nnapi.ops.types import Array, Operand
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.candidate import EXACT, candidates
-from nnapi.partitioning.database import Database, default_path
+from nnapi.partitioning.database import database
 from nnapi.partitioning.deny import DenyList, clear_denied, denied
-from nnapi.partitioning.gate import Gate
+from nnapi.partitioning.gate import Gate, foreseen
 from nnapi.partitioning.plan import Plan
 from nnapi.partitioning.profile import Profile
+from nnapi.partitioning.samples import random_inputs
 from nnapi.partitioning.verdict import Verdicts, judge
 from nnapi.passes.run import run_passes
 from nnapi.quantization.params import Table
@@ -83,22 +83,25 @@ def partition(
     precision: Precision = "fp32",
     num_threads: int = 1,
     fallback: bool = True,
+    accept_inaccurate: bool = False,
 ) -> Plan:
     """Which device runs what, and why. Model -> Plan.
 
     `devices` are names or drivers (None: every one that is here); what none of them takes goes to the reference,
     unless `fallback` is False: then it is a PartitionError. What was measured on this machine for this precision and
-    these threads counts (`nnapi profile`), and what was found wrong is refused.
+    these threads counts (`nnapi profile`), and what was found wrong is refused; with `accept_inaccurate` only what
+    crashes or hangs.
     """
     options = _options(precision, num_threads, preference)
-    return assign(
+    plan = assign(
         model,
         _candidates(devices, precision),
         preference=preference,
         fallback=ReferenceDriver() if fallback else None,
-        profile=Profile(_database(), options),
-        denied=DenyList(_database(), options),
+        profile=Profile(database(), options),
+        denied=DenyList(database(), options, accept_inaccurate),
     )
+    return replace(plan, unchecked=foreseen(plan))
 
 
 def build(
@@ -119,7 +122,7 @@ def build(
     names = dict.fromkeys(name.removesuffix(EXACT) for name in plan.devices)
     drivers = {d.name: d for d in candidates(registry.choose(list(names) if devices is None else devices), precision)}
     gate = _gate(plan.model, options, accept_inaccurate)
-    profile = Profile(_database(), options)
+    profile = Profile(database(), options)
     return build_session(plan, drivers, options, fallback=fallback, gate=gate, profile=profile)
 
 
@@ -160,11 +163,12 @@ def compile(
     if tune:
         options = _options(precision, num_threads, preference, cache_dir)
         gate = _gate(model, options, accept_inaccurate)
-        tuner = Tuner(Profile(_database(), options), sample_inputs)
+        tuner = Tuner(Profile(database(), options), sample_inputs)
         return tuner.choose(model, _candidates(devices, precision), fallback=fallback, gate=gate)
     plan = partition(
-        model, devices, preference=preference, precision=precision, num_threads=num_threads, fallback=fallback
-    )
+        model, devices, preference=preference, precision=precision, num_threads=num_threads, fallback=fallback,
+        accept_inaccurate=accept_inaccurate,
+    )  # fmt: skip
     return build(
         plan, devices, precision=precision, num_threads=num_threads, cache_dir=cache_dir, fallback=fallback,
         accept_inaccurate=accept_inaccurate,
@@ -190,18 +194,17 @@ def profile(
 ) -> dict[str, dict[str, float]]:
     """Measure `model`, optimized, on the devices, whole and in parts, and remember it: part -> device -> seconds."""
     options = _options(precision, num_threads, "fast_single_answer")
-    return Tuner(Profile(_database(), options), sample_inputs).measure(model, _candidates(devices, precision))
+    return Tuner(Profile(database(), options), sample_inputs).measure(model, _candidates(devices, precision))
 
 
 def show_denied() -> list[dict[str, Any]]:
     """What devices may not run because it was found wrong there."""
-    return denied(_database())
+    return denied(database())
 
 
 def clear_profile(*, times: bool = True, denied: bool = True) -> tuple[int, int]:
     """Forget measurements, and what was found wrong; how many of each there were."""
-    database = _database()
-    return (Profile(database).clear() if times else 0, clear_denied(database) if denied else 0)
+    return (Profile(database()).clear() if times else 0, clear_denied(database()) if denied else 0)
 
 
 def sample_inputs(model: Model) -> list[Array]:
@@ -223,7 +226,7 @@ def _gate(model: Model, options: PrepareOptions, accept_inaccurate: bool) -> Gat
         samples = sample_inputs(model)
     except UsageError:
         return None
-    return Gate(samples, DenyList(_database(), options), accept_inaccurate)
+    return Gate(samples, DenyList(database(), options, accept_inaccurate))
 
 
 def _options(
@@ -237,11 +240,6 @@ def _options(
     if num_threads < 1:
         raise UsageError(f"num_threads is {num_threads}, must be 1 or more")
     return PrepareOptions(precision, num_threads, preference, Path(cache_dir) if cache_dir else None)
-
-
-@cache
-def _database() -> Database:
-    return Database(default_path())
 
 
 def _choice(name: str, value: str, allowed: Sequence[str]) -> None:

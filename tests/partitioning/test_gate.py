@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 
 from models import chain
-from nnapi.bench.measure import random_inputs
 from nnapi.drivers.driver import Estimate, PrepareOptions
 from nnapi.drivers.fake import FakeDriver
 from nnapi.drivers.reference import PreparedReference, ReferenceDriver, execute
 from nnapi.errors import CompileError
 from nnapi.ir.model import Model
 from nnapi.ops.types import F32, I32, Q8, Array, Operand
+from nnapi.partitioning.accuracy import compare
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.database import Database
 from nnapi.partitioning.deny import DenyList, clear_denied, denied
-from nnapi.partitioning.gate import AccuracyWarning, Gate, compare
+from nnapi.partitioning.gate import AccuracyWarning, Gate
+from nnapi.partitioning.samples import random_inputs
 from nnapi.runtime.session import Session, build_session
 
 
@@ -64,7 +65,7 @@ class _Lying(PreparedReference):
 
 
 def session_of(model: Model, driver: FakeDriver, database: Database, **options: bool) -> tuple[Session, Gate]:
-    gate = Gate(random_inputs(model.input_operands), DenyList(database), seconds=0.5, **options)
+    gate = Gate(random_inputs(model.input_operands), DenyList(database, **options), seconds=0.5)
     plan = assign(model, [driver], fallback=ReferenceDriver(), denied=gate.denied)
     drivers = {driver.name: driver, "reference": ReferenceDriver()}
     return build_session(plan, drivers, PrepareOptions(), fallback=True, gate=gate), gate  # type: ignore[arg-type]

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from models import chain
-from nnapi.bench.measure import random_inputs
 from nnapi.drivers.driver import Estimate, PrepareOptions
 from nnapi.drivers.fake import FakeDriver
 from nnapi.drivers.reference import PreparedReference, execute
@@ -27,6 +26,7 @@ from nnapi.partitioning.deny import DenyList
 from nnapi.partitioning.digest import digest
 from nnapi.partitioning.gate import Gate
 from nnapi.partitioning.profile import Profile
+from nnapi.partitioning.samples import random_inputs
 from nnapi.partitioning.segments import segments
 from nnapi.runtime.session import Session
 from nnapi.runtime.tune import Tuner

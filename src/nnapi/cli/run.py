@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 import numpy as np
 
-from nnapi.bench.measure import random_inputs
 from nnapi.cli.options import load_model, session_options
 from nnapi.cli.output import json_option, print_json, progress
 from nnapi.drivers.driver import Precision, Preference
 from nnapi.errors import UsageError
 from nnapi.ir.file import writing
 from nnapi.ops.types import Array
+from nnapi.partitioning.samples import random_inputs
 from nnapi.pipeline import compile
 from nnapi.report.plan import describe_plan
 from nnapi.runtime.inputs import ImageOptions, read_inputs

@@ -10,10 +10,11 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS times (
     device TEXT, version TEXT, precision TEXT, threads INTEGER, machine TEXT, digest TEXT,
@@ -22,11 +23,15 @@ CREATE TABLE IF NOT EXISTS times (
 CREATE TABLE IF NOT EXISTS plans (
     key TEXT PRIMARY KEY, assignment TEXT NOT NULL, seconds REAL NOT NULL, at TEXT DEFAULT CURRENT_TIMESTAMP);
 CREATE TABLE IF NOT EXISTS trusted (
-    device TEXT, version TEXT, precision TEXT, digest TEXT, figure TEXT, at TEXT DEFAULT CURRENT_TIMESTAMP,
-    PRIMARY KEY (device, version, precision, digest));
+    device TEXT, version TEXT, precision TEXT, machine TEXT, digest TEXT, at TEXT DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (device, version, precision, machine, digest));
+CREATE TABLE IF NOT EXISTS trying (
+    device TEXT, version TEXT, precision TEXT, machine TEXT, digest TEXT, at TEXT DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (device, version, precision, machine, digest));
 CREATE TABLE IF NOT EXISTS denied (
-    device TEXT, version TEXT, precision TEXT, operation TEXT, signature TEXT, shapes TEXT, reason TEXT,
-    at TEXT DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (device, version, precision, operation, signature));
+    device TEXT, version TEXT, precision TEXT, machine TEXT, operation TEXT, signature TEXT, shapes TEXT, reason TEXT,
+    is_inaccurate INTEGER, at TEXT DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (device, version, precision, machine, operation, signature));
 """
 BUSY_SECONDS: Final = 5.0
 
@@ -88,6 +93,12 @@ class Database:
         return _connect(":memory:")
 
 
+@cache
+def database() -> Database:
+    """This process's, in the default place."""
+    return Database(default_path())
+
+
 def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
@@ -102,8 +113,9 @@ def _connect(path: str) -> sqlite3.Connection:
         for table, column in (
             ("times", "seconds"),
             ("plans", "assignment"),
-            ("trusted", "figure"),
-            ("denied", "shapes"),
+            ("trusted", "machine"),
+            ("trying", "machine"),
+            ("denied", "is_inaccurate"),
         ):
             connection.execute(f"SELECT {column} FROM {table} LIMIT 1")
     except sqlite3.Error as error:

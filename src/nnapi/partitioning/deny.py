@@ -1,12 +1,14 @@
 """What devices may not run, because it was found wrong there, and what was found right.
 
 A denied operation is refused wherever it appears with these types and shapes; a denied model (of which no single
-operation is to blame) wherever just these operations would be one partition. Both hold for one version of a device.
+operation is to blame) wherever just these operations would be one partition. Both hold for one version of a device on
+one machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,10 +17,14 @@ from nnapi.ir.model import Model
 from nnapi.partitioning.candidate import precision_of
 from nnapi.partitioning.database import Database
 from nnapi.partitioning.digest import signature_digest
+from nnapi.partitioning.machine import machine
 from nnapi.partitioning.verdict import Verdicts
 
 WHOLE: Final = "*"
 """The operation of rows about whole partitions."""
+
+
+MINE: Final = "device=? AND version=? AND precision=? AND machine=?"
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,12 @@ class DenyList:
 
     database: Database
     options: PrepareOptions = field(default_factory=PrepareOptions)
+    accept_inaccurate: bool = False
+    """What is only inaccurate is not refused; what crashes or never returns is."""
 
-    def deny(self, driver: Driver, model: Model, operations: Iterable[int], reason: str) -> None:
+    def deny(
+        self, driver: Driver, model: Model, operations: Iterable[int], reason: str, *, is_inaccurate: bool = False
+    ) -> None:
         """Refuse these operations of `model` on the device from now on."""
         for n in operations:
             operation = model.operations[n]
@@ -37,30 +47,24 @@ class DenyList:
                 for i in (*operation.inputs, *operation.outputs)
                 if model.operands[i].type.is_tensor
             )
-            self._insert(driver, operation.type, signature_digest(model, operation), shapes, reason)
+            self._insert(driver, operation.type, signature_digest(model, operation), shapes, reason, is_inaccurate)
 
-    def deny_whole(self, driver: Driver, digest: str, operations: int, reason: str) -> None:
+    def deny_whole(
+        self, driver: Driver, digest: str, operations: int, reason: str, *, is_inaccurate: bool = False
+    ) -> None:
         """Refuse a partition, of which no operation alone is to blame, on the device from now on."""
-        self._insert(driver, WHOLE, digest, f"{operations} operations together", reason)
+        self._insert(driver, WHOLE, digest, f"{operations} operations together", reason, is_inaccurate)
 
     def reason(self, driver: Driver, digest: str) -> str | None:
         """Why a whole partition is denied there, if it is."""
-        rows = self.database.query(
-            "SELECT reason FROM denied WHERE device=? AND version=? AND precision=? AND operation=? AND signature=?",
-            (*self._key(driver), WHOLE, digest),
-        )
-        return str(rows[0][0]) if rows else None
+        return self._denied(driver).get((WHOLE, digest))
 
     def applied(self, driver: Driver, model: Model, verdicts: Verdicts) -> Verdicts:
         """`verdicts`, with what is denied refused."""
-        rows = self.database.query(
-            "SELECT operation, signature, reason FROM denied WHERE device=? AND version=? AND precision=?",
-            self._key(driver),
-        )
-        reasons = {(operation, signature): reason for operation, signature, reason in rows if operation != WHOLE}
-        if not reasons:
+        reasons = self._denied(driver)
+        types = {operation for operation, _ in reasons} - {WHOLE}
+        if not types:
             return verdicts
-        types = {operation for operation, _ in reasons}
         answers = list(verdicts)
         for n, operation in enumerate(model.operations):
             if operation.type in types and verdicts.accepts(n):
@@ -71,29 +75,68 @@ class DenyList:
 
     def trusts(self, driver: Driver, digest: str) -> bool:
         """Whether this placement was found right before."""
-        return bool(
-            self.database.query(
-                "SELECT 1 FROM trusted WHERE device=? AND version=? AND precision=? AND digest=?",
-                (*self._key(driver), digest),
-            )
-        )
+        return self._has("trusted", driver, digest)
 
-    def trust(self, driver: Driver, digest: str, figure: str) -> None:
+    def trust(self, driver: Driver, digest: str) -> None:
         """Remember that a placement was found right."""
+        self._note("trusted", driver, digest)
+
+    def has_trusted(self, driver: Driver) -> bool:
+        """Whether anything was found right on this version of the device, at any precision."""
+        name, version, _, here = self._key(driver)
+        rows = self.database.query(
+            "SELECT 1 FROM trusted WHERE device=? AND version=? AND machine=? LIMIT 1", (name, version, here)
+        )
+        return bool(rows)
+
+    @contextmanager
+    def noted(self, driver: Driver, digest: str) -> Iterator[None]:
+        """A placement is tried in this process: the note of it stays where the process does not survive."""
+        self._note("trying", driver, digest)
+        try:
+            yield
+        except Exception:
+            self._forget("trying", driver, digest)
+            raise
+        self._forget("trying", driver, digest)
+
+    def was_left(self, driver: Driver, digest: str) -> bool:
+        """Whether a process began to try this placement, and did not end it (or has not yet)."""
+        return self._has("trying", driver, digest)
+
+    def _denied(self, driver: Driver) -> dict[tuple[str, str], str]:
+        """(operation, signature) -> reason."""
+        rows = self.database.query(
+            f"SELECT operation, signature, reason FROM denied WHERE {MINE} AND is_inaccurate <= ?",
+            (*self._key(driver), not self.accept_inaccurate),
+        )
+        return {(operation, signature): str(reason) for operation, signature, reason in rows}
+
+    def _has(self, table: str, driver: Driver, digest: str) -> bool:
+        statement = f"SELECT 1 FROM {table} WHERE {MINE} AND digest=?"
+        return bool(self.database.query(statement, (*self._key(driver), digest)))
+
+    def _note(self, table: str, driver: Driver, digest: str) -> None:
         self.database.write(
-            "INSERT OR REPLACE INTO trusted (device, version, precision, digest, figure) VALUES (?, ?, ?, ?, ?)",
-            (*self._key(driver), digest, figure),
+            f"INSERT OR REPLACE INTO {table} (device, version, precision, machine, digest) VALUES (?, ?, ?, ?, ?)",
+            (*self._key(driver), digest),
         )
 
-    def _insert(self, driver: Driver, operation: str, signature: str, shapes: str, reason: str) -> None:
+    def _forget(self, table: str, driver: Driver, digest: str) -> None:
+        self.database.write(f"DELETE FROM {table} WHERE {MINE} AND digest=?", (*self._key(driver), digest))
+
+    def _insert(
+        self, driver: Driver, operation: str, signature: str, shapes: str, reason: str, is_inaccurate: bool
+    ) -> None:
         self.database.write(
-            "INSERT OR REPLACE INTO denied (device, version, precision, operation, signature, shapes, reason)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*self._key(driver), operation, signature, shapes, reason),
+            "INSERT OR REPLACE INTO denied"
+            " (device, version, precision, machine, operation, signature, shapes, reason, is_inaccurate)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*self._key(driver), operation, signature, shapes, reason, is_inaccurate),
         )
 
-    def _key(self, driver: Driver) -> tuple[str, str, str]:
-        return driver.name, driver.version, precision_of(driver, self.options)
+    def _key(self, driver: Driver) -> tuple[str, str, str, str]:
+        return driver.name, driver.version, precision_of(driver, self.options), machine()
 
 
 COLUMNS: Final = ("device", "version", "precision", "operation", "shapes", "reason", "at")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +57,8 @@ class Plan:
     """What float32 may be computed in; on a device named NAME:fp32, nothing less."""
     is_optimal: bool = False
     """No placement is cheaper under these costs: it was solved exactly, or a bound shows it."""
+    unchecked: Mapping[int, str] = field(default_factory=dict)
+    """Why partitions, by number, are not compared with the reference."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -115,8 +117,9 @@ class Plan:
                     "bytes_out": sum(o.bytes or 0 for o in p.subgraph.model.output_operands),
                     "predicted_seconds": p.estimate.seconds,
                     "source": p.estimate.source,
+                    "unchecked": self.unchecked.get(k),
                 }
-                for p in self.partitions
+                for k, p in enumerate(self.partitions)
             ],
             "placements": [
                 {

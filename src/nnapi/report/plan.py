@@ -30,6 +30,8 @@ def describe_plan(plan: Plan) -> Iterator[str]:
             f"{partition.estimate.seconds * 1e3:.2f} ms"
         )
         yield f"     {top_operations(model)}"
+        if k in plan.unchecked:
+            yield f"     not compared with the reference: {plan.unchecked[k]}"
     for reason, operations in reasons(plan).items():
         yield f"  {operations}: {reason}"
     for other in _others(plan):

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nnapi.drivers.driver import Driver, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
-from nnapi.errors import CompileError, ExecutionError, MissedDeadline, NnapiError
+from nnapi.errors import CompileError, ExecutionError, NnapiError
 from nnapi.ir.verify import compatible
 from nnapi.ops.types import Array, Operand
 from nnapi.partitioning.assign import assign
-from nnapi.partitioning.deadline import within
 from nnapi.partitioning.gate import Gate, Refusal
-from nnapi.partitioning.plan import Partition, Plan
+from nnapi.partitioning.plan import Plan
 from nnapi.partitioning.profile import Profile
 from nnapi.runtime.build import Built, build_partition, legalize
 
@@ -141,55 +140,65 @@ def build_session(
 
     Raises CompileError where `fallback` is not allowed or nothing is left to fall back to.
     """
-    remaining = dict(drivers)
+    try:
+        return _build_session(plan, dict(drivers), options, fallback, gate, profile)
+    finally:
+        if gate is not None:
+            gate.close()
+
+
+def _build_session(
+    plan: Plan,
+    remaining: dict[str, Driver],
+    options: PrepareOptions,
+    fallback: bool,
+    gate: Gate | None,
+    profile: Profile | None,
+) -> Session:
     fallbacks = [Fallback(plan.model.operations[n].label, plan.fallback or "", why) for n, why in plan.fallbacks()]
     while True:
         built: list[Built] = []
-        try:
-            for number, partition in enumerate(plan.partitions):
-                driver = _driver(partition.device, remaining)
-                built.append(_build(partition, driver, options, gate))
-                refusal = _refusal(plan, number, driver, built[-1], options, gate)
-                if refusal is not None:
-                    break
-            else:
-                return Session(plan, built, fallbacks)
-        except CompileError as error:
-            failed, refusal, cause = plan.partitions[len(built)], Refusal(str(error)), error
-        else:
-            failed = plan.partitions[len(built) - 1]
-            cause = CompileError(
-                f"device {failed.device!r} fails the accuracy gate: {refusal.reason}",
-                hint="allow a fallback, or accept_inaccurate=True",
-            )
+        refused: tuple[int, ...] = ()
+        cause: CompileError | None = None
+        for number, partition in enumerate(plan.partitions):
+            driver = _driver(partition.device, remaining)
+            try:
+                made = _build(plan, number, driver, options, gate)
+            except CompileError as error:
+                cause = error
+                break
+            if isinstance(made, Refusal):
+                refused = made.operations
+                hint = "allow a fallback" + (", or accept_inaccurate=True" if made.is_inaccurate else "")
+                cause = CompileError(f"device {partition.device!r} {made}", hint=hint)
+                break
+            built.append(made)
+        if cause is None:
+            return Session(_noted(plan, gate), built, fallbacks)
+        failed = plan.partitions[len(built)]
         if not fallback or failed.device == ReferenceDriver.name:
             raise cause
-        if refusal.operations:
-            what = f"{len(refusal.operations)} of {len(failed.operations)} operations"
+        what = f"{len(failed.operations)} operations"
+        if refused:
+            what = f"{len(refused)} of {what}"
         else:
             remaining.pop(failed.device, None)
-            what = f"{len(failed.operations)} operations"
-        fallbacks.append(Fallback(what, failed.device, refusal.reason if refusal.operations else str(cause)))
+        fallbacks.append(Fallback(what, failed.device, cause.message))
         plan = _replan(plan, remaining, cause, gate, profile)
 
 
-def _build(partition: Partition, driver: Driver, options: PrepareOptions, gate: Gate | None) -> Built:
-    if gate is None:
-        return build_partition(partition, driver, options)
-    try:
-        return within(gate.seconds, f"device {driver.name!r}", lambda: build_partition(partition, driver, options))
-    except MissedDeadline as error:
-        raise CompileError(f"{error.message}: preparing {len(partition.operations)} operations") from error
+def _build(plan: Plan, number: int, driver: Driver, options: PrepareOptions, gate: Gate | None) -> Built | Refusal:
+    def build() -> Built:
+        return build_partition(plan.partitions[number], driver, options)
+
+    return build() if gate is None else gate.admit(plan, number, driver, build, legalize)
 
 
-def _refusal(
-    plan: Plan, number: int, driver: Driver, built: Built, options: PrepareOptions, gate: Gate | None
-) -> Refusal | None:
-    if gate is None:
-        return None
-    return gate.check(
-        plan, number, driver, built.prepared, lambda model: driver.prepare(legalize(model, driver), options)
-    )
+def _noted(plan: Plan, gate: Gate | None) -> Plan:
+    """`plan` with what the gate could not check."""
+    unchecked = {} if gate is None else gate.unchecked
+    numbers = {n: unchecked[p.operations] for n, p in enumerate(plan.partitions) if p.operations in unchecked}
+    return replace(plan, unchecked=numbers)
 
 
 def _driver(name: str, drivers: Mapping[str, Driver]) -> Driver:

@@ -1,0 +1,75 @@
+"""An engine that another process can load, and on which MUL goes wrong as the variable CRASHING says."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from nnapi.drivers.driver import Prepared, PrepareOptions
+from nnapi.drivers.fake import FakeDriver
+from nnapi.drivers.reference import PreparedReference
+from nnapi.errors import CompileError
+from nnapi.ir.model import Model
+from nnapi.ops.types import Array
+
+VARIABLE: Final = "CRASHING"
+NAME: Final = "crashing"
+GIGABYTE: Final = 1 << 30
+
+
+def _refuse() -> None:
+    raise CompileError("the engine refuses")
+
+
+PREPARING: Final[Mapping[str, Callable[[], object]]] = {
+    "aborts": os.abort,
+    "exits": lambda: os._exit(3),
+    "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "refuses": _refuse,
+    "hangs preparing": lambda: time.sleep(600),
+    "eats memory": lambda: np.ones(3 * GIGABYTE, np.uint8),
+}
+RUNNING: Final[Mapping[str, Callable[[], object]]] = {
+    "reads nothing": lambda: ctypes.string_at(0),
+    "hangs": lambda: time.sleep(600),
+    "talks": lambda: os.write(1, b"{\n"),
+    "dies in words": lambda: (os.write(2, b"what(): no more\n"), os.abort()),
+}
+
+
+@dataclass
+class Crashing(FakeDriver):
+    """Fast, and takes everything."""
+
+    name: str = NAME
+    default_cost: float | None = 1e-9
+    launch_cost: float = 1e-9
+
+    def __post_init__(self) -> None:
+        if os.environ.get(VARIABLE) == "does not load" and "nnapi.partitioning.trial" in sys.orig_argv:
+            os.abort()
+
+    def prepare(self, model: Model, options: PrepareOptions) -> Prepared:
+        how = os.environ.get(VARIABLE, "")
+        if not any(operation.type == "MUL" for operation in model.operations):
+            return PreparedReference(model)
+        PREPARING.get(how, lambda: None)()
+        return _Crashing(model, how=how)
+
+
+@dataclass(frozen=True)
+class _Crashing(PreparedReference):
+    how: str = ""
+
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        RUNNING.get(self.how, lambda: None)()
+        results = super().run(inputs, outputs)
+        return [r + np.float32(1) for r in results] if self.how == "lies" else results
