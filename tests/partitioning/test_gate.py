@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 
 from models import chain
-from nnapi.drivers.driver import Estimate, PrepareOptions
+from nnapi.drivers.driver import ACCEPT, Estimate, PrepareOptions, Verdict
 from nnapi.drivers.fake import FakeDriver
 from nnapi.drivers.reference import PreparedReference, ReferenceDriver, execute
 from nnapi.errors import CompileError
+from nnapi.ir.builder import Builder
 from nnapi.ir.model import Model
 from nnapi.ops.types import F32, I32, Q8, Array, Operand
+from nnapi.partitioning import gate as gate_module
 from nnapi.partitioning.accuracy import compare
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.database import Database
 from nnapi.partitioning.deny import DenyList, clear_denied, denied
-from nnapi.partitioning.gate import AccuracyWarning, Gate
+from nnapi.partitioning.gate import AccuracyWarning, Gate, foreseen
 from nnapi.partitioning.samples import random_inputs
 from nnapi.runtime.session import Session, build_session
 
@@ -133,6 +135,58 @@ def test_inaccurate_placements_can_be_accepted_loudly() -> None:
     with pytest.warns(AccuracyWarning, match="SQNR"):
         session, _ = session_of(model, Liar(), Database(), accept_inaccurate=True)
     assert session.plan.devices == ("liar",)
+
+
+@dataclass
+class Knowing(FakeDriver):
+    """A device that takes an operation that only it knows, which returns what it is given."""
+
+    name: str = "knowing"
+
+    def _verdict(self, type: str) -> Verdict:
+        return ACCEPT
+
+    def prepare(self, model: Model, options: PrepareOptions) -> PreparedReference:  # type: ignore[override]
+        return _Same(model, fails=self.fails_to_run)
+
+
+@dataclass(frozen=True)
+class _Same(PreparedReference):
+    fails: bool = False
+
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        if self.fails:
+            raise RuntimeError("no luck")
+        return list(inputs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_the_reference_does_not_know_goes_unchecked_but_not_untried(fails: bool) -> None:
+    b = Builder("own")
+    x = b.input("x", F32, (4,))
+    b.output(*b.add_raw("org.example/OWN", [x], [Operand(F32, (4,))]))
+    model, driver = b.finish(), Knowing(fails_to_run=fails)
+    gate, plan = Gate([X[:4]], DenyList(Database())), assign(model, [driver])
+    assert foreseen(plan).keys() == {0}
+    if fails:
+        with pytest.raises(CompileError, match="fails its trial: it fails to run: RuntimeError: no luck"):
+            build_session(plan, {"knowing": driver}, PrepareOptions(), fallback=False, gate=gate)
+        return
+    session = build_session(plan, {"knowing": driver}, PrepareOptions(), fallback=False, gate=gate)
+    assert "the reference knows NNAPI's operations only" in session.plan.unchecked[0]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-9], ids=["foreseen", "late"])
+def test_what_takes_the_reference_too_long_goes_unchecked(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, driver = chain("ADD", size=8), FakeDriver("honest")
+    if seconds:
+        monkeypatch.setattr(gate_module, "_obstacle", lambda model, seconds: None)
+    gate = Gate(random_inputs(model.input_operands), DenyList(Database()), reference_seconds=seconds)
+    plan = assign(model, [driver])
+    session = build_session(plan, {"honest": driver}, PrepareOptions(), fallback=False, gate=gate)
+    (reason,) = session.plan.unchecked.values()
+    assert "limit 0 s" in reason if not seconds else "within its deadline" in reason
+    assert not gate.denied.has_trusted(driver)
 
 
 X = np.linspace(-1, 1, 1000, dtype=np.float32)

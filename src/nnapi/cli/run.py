@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -66,11 +67,23 @@ def command(
             click.echo(line, err=True)
     for fallback in session.fallbacks:
         click.echo(f"fallback: {fallback.what} on {fallback.device}: {fallback.reason}", err=True)
+    unchecked = [(session.plan.partitions[n], reason) for n, reason in session.plan.unchecked.items()]
+    for part, reason in unchecked:
+        what = f"{len(part.operations)} operations on {part.device}"
+        click.echo(f"not compared with the reference: {what}: {reason}", err=True)
     results = dict(zip(session.output_names, session(*(given[i] for i in range(len(operands))))))
     if output is not None:
         _save(results, output)
     if as_json:
-        return print_json({"outputs": {name: _summary(array) for name, array in results.items()}, "saved": output})
+        return print_json({
+            "outputs": {name: _summary(array) for name, array in results.items()},
+            "saved": output,
+            "fallbacks": [asdict(fallback) for fallback in session.fallbacks],
+            "unchecked": [
+                {"device": part.device, "operations": part.operations, "reason": reason}
+                for part, reason in unchecked
+            ],
+        })  # fmt: skip
     for name, array in results.items():
         click.echo(_describe(name, array))
     if output is not None:
