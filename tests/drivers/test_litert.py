@@ -94,7 +94,8 @@ def test_unknown_dimensions_follow_the_inputs(batches: tuple[int, ...]) -> None:
     for batch in batches:
         x = image(batch)
         (actual,) = prepared.run([x])
-        np.testing.assert_allclose(actual, execute(model, [x])[0], atol=2e-5)
+        # Sums in another order, which XNNPACK chooses by CPU: some units in the last place of values up to 50.
+        np.testing.assert_allclose(actual, execute(model, [x])[0], rtol=2e-6, atol=2e-5)
     assert len(prepared._engines) <= litert.MAX_SHAPES
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from nnapi.drivers.aten_convolution import Window, convolve
 from nnapi.errors import UnsupportedOperation
 from nnapi.ops.op import Call
 from nnapi.ops.types import B8, F32, I32, Array, Operand, OperandType
@@ -106,22 +107,22 @@ def convolution(call: Call) -> Run:
     filter = call["filter"]
     if filter.shape is None or None in filter.shape:
         raise Refused("filter of unknown shape")
-    stride = tuple(settled(call, "stride_height", "stride_width"))
+    row_stride, column_stride = settled(call, "stride_height", "stride_width")
     named = {p.name for p in call.signature.inputs}
-    dilation = tuple(settled(call, "dilation_height", "dilation_width")) if "dilation_width" in named else (1, 1)
+    rows, columns = settled(call, "dilation_height", "dilation_width") if "dilation_width" in named else (1, 1)
     _, height, width, _ = filter.shape
     depthwise = call.op.name == "DEPTHWISE_CONV_2D"
     order = (3, 0, 1, 2) if depthwise else (0, 3, 1, 2)
     groups = _groups(call, depthwise)
-    left, right, top, bottom = window_padding(call, (height or 1, width or 1), dilation)
+    left, right, top, bottom = window_padding(call, (height or 1, width or 1), (rows, columns))
     symmetric = left == right and top == bottom
     weight = tensor_of(filter.value).permute(order).contiguous() if filter.is_constant else None
+    padding = (top, left) if symmetric else (0, 0)
+    window = Window((row_stride, column_stride), padding, (rows, columns), groups)
 
     def run(x: Any, inputs: Tensors) -> Any:
         w = weight if weight is not None else inputs[1].permute(order)
-        if symmetric:
-            return F.conv2d(x, w, inputs[2], stride, (top, left), dilation, groups)
-        return F.conv2d(F.pad(x, (left, right, top, bottom)), w, inputs[2], stride, 0, dilation, groups)
+        return convolve(x if symmetric else F.pad(x, (left, right, top, bottom)), w, inputs[2], window)
 
     return fused(call, channels_first(call, run))
 
@@ -213,6 +214,9 @@ def unary(function: Callable[..., Any]) -> Builder:
 
 
 def prelu(call: Call) -> Run:
+    shape, slopes = call.shape("input"), call.shape("alpha")
+    if shape is not None and len(shape) == 4 and slopes == (shape[1], 1, 1):
+        return lambda x: F.prelu(x[0], x[1].reshape(-1))
     return lambda x: torch.where(x[0] > 0, x[0], x[0] * x[1])
 
 

@@ -10,9 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from nnapi.drivers.driver import DeviceType, Estimate, Prepared, PrepareOptions, Verdict
@@ -84,14 +83,14 @@ class PreparedLiteRT:
             raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._operands)}")
         with self._lock:
             engine = self._engine
-            if engine is None or not engine.fits(inputs):
+            if engine is None or not engine.enter(inputs):
                 arrays = [_check(operand, array) for operand, array in zip(self._operands, inputs)]
                 try:
                     engine = self._engine = self._engine_for(tuple(array.shape for array in arrays))
                 except CompileError as error:  # the model as such was accepted: it is these shapes
                     raise ExecutionError(error.message, operation=error.operation) from error
-                inputs = arrays
-            return engine.run(inputs, outputs)
+                engine.enter_checked(arrays)
+            return engine.leave(outputs)
 
     def _engine_for(self, shapes: tuple[Dimensions, ...]) -> _Engine:
         if shapes not in self._engines:
@@ -125,9 +124,9 @@ class RestoredLiteRT:
         if len(inputs) != len(self._operands):
             raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._operands)}")
         with self._lock:
-            if not self._engine.fits(inputs):
-                inputs = [_check(operand, array) for operand, array in zip(self._operands, inputs)]
-            return self._engine.run(inputs, outputs)
+            if not self._engine.enter(inputs):
+                self._engine.enter_checked([_check(operand, x) for operand, x in zip(self._operands, inputs)])
+            return self._engine.leave(outputs)
 
 
 class _Engine:
@@ -142,23 +141,29 @@ class _Engine:
         except (ValueError, RuntimeError) as error:
             raise CompileError(f"LiteRT: {_first_line(error)}", hint="save its .tflite file and report it") from error
         self._inputs = [int(d["index"]) for d in self._interpreter.get_input_details()]
-        self._expected = [(operand.dimensions, operand.type.dtype) for operand in inputs]
         self._outputs = [int(d["index"]) for d in self._interpreter.get_output_details()]
         self._results = tuple(outputs)
         self._views = [self._interpreter.tensor(index) for index in self._outputs]
 
-    def fits(self, inputs: Sequence[Any]) -> bool:
-        """Whether the arrays are what the tensors take, as they are."""
-        for array, (shape, dtype) in zip(inputs, self._expected):
-            if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
-                return False
-        return True
-
-    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None) -> list[Array]:
-        interpreter = self._interpreter
+    def enter(self, inputs: Sequence[Array | None]) -> bool:
+        """Give the inputs; whether they are what the tensors take, as they are."""
         try:
             for index, array in zip(self._inputs, inputs):
-                interpreter.set_tensor(index, array)
+                self._interpreter.set_tensor(index, array)
+        except ValueError:  # another type or shape; which one it is, `_check` says better
+            return False
+        return True
+
+    def enter_checked(self, inputs: Sequence[Array]) -> None:
+        """Give inputs that the model takes."""
+        if not self.enter(inputs):
+            given = ", ".join(f"{x.dtype} {x.shape}" for x in inputs)
+            raise ExecutionError(f"LiteRT takes no inputs {given}", hint="save its .tflite file and report it")
+
+    def leave(self, outputs: Sequence[Array] | None) -> list[Array]:
+        """Run on the inputs given."""
+        interpreter = self._interpreter
+        try:
             interpreter.invoke()
             if outputs is None:
                 return [interpreter.get_tensor(index) for index in self._outputs]

@@ -31,7 +31,7 @@ class PyTorchDriver:
     device_type = DeviceType.CPU
     feature_level = MAX_FEATURE_LEVEL
     version = torch.__version__
-    layout = None
+    layout = "nchw"
     extensions = {ATEN.rstrip("/"): ("call",)}  # noqa: RUF012
 
     def supported(self, model: Model) -> list[Verdict]:

@@ -9,29 +9,29 @@ from nnapi.ir.model import Model
 from nnapi.ir.subgraph import extract
 from nnapi.ir.work import macs
 
-MOST: Final = 6
+MOST: Final = 8
 """A model is measured in at most so many parts: fewer cost less time, more say more of what is where."""
 LEAST: Final = 3
 """Operations of a part."""
 
 
 def segments(model: Model, most: int = MOST) -> list[tuple[int, ...]]:
-    """Consecutive operations as parts of about equal arithmetic, cut where one tensor crosses; [] for a single part."""
+    """Consecutive operations as parts of about equal arithmetic, cut where few tensors cross; [] for a single part."""
     count = len(model.operations)
-    cuts = [n for n, width in enumerate(_widths(model)) if width == 1 and LEAST <= n <= count - LEAST]
-    if not cuts or most < 2:
+    if count < 2 * LEAST or most < 2:
         return []
+    widths = _widths(model)
     done = [0.0]
     for n in range(count):
         done.append(done[-1] + macs(extract(model, (n,)).model) + 1.0)
-    chosen: list[int] = []
+    share = done[-1] / most
+    bounds = [0]
     for k in range(1, most):
-        wanted = done[-1] * k / most
-        best = min(cuts, key=lambda n: abs(done[n] - wanted))
-        if not chosen or best >= chosen[-1] + LEAST:
-            chosen.append(best)
-    bounds = [0, *chosen, count]
-    return [tuple(range(a, b)) for a, b in pairwise(bounds)]
+        wanted = share * k
+        near = [n for n in range(bounds[-1] + LEAST, count - LEAST + 1) if abs(done[n] - wanted) <= share / 2]
+        if near:
+            bounds.append(min(near, key=lambda n: (widths[n], abs(done[n] - wanted))))
+    return [tuple(range(a, b)) for a, b in pairwise([*bounds, count])] if len(bounds) > 1 else []
 
 
 def _widths(model: Model) -> list[int]:

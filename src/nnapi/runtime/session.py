@@ -51,22 +51,19 @@ class Session:
             model.inputs,
             model.outputs,
         )
-        self._whole = only.prepared if only is not None and whole else None
+        self._whole = only.prepared.run if only is not None and whole else None
 
     def __call__(self, *inputs: Any) -> list[Array]:
         """One array per output, in order, for one array per input; ExecutionError where they do not fit."""
-        arrays = [
-            x
-            if type(x) is np.ndarray and x.dtype == dtype and x.shape == dimensions
-            else self._convert(i, x)
-            for i, (x, (dtype, dimensions)) in enumerate(zip(inputs, self._expected))
-        ]  # fmt: skip
         if len(inputs) != len(self._expected):
             names = ", ".join(self.input_names)
             raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._expected)}: {names}")
-        if self._whole is not None:
-            return self._whole.run(arrays)
-        return self._run_partitions(arrays, None)
+        arrays: Sequence[Any] = inputs
+        for x, (dtype, dimensions) in zip(inputs, self._expected):
+            if type(x) is not np.ndarray or x.dtype is not dtype or x.shape != dimensions:
+                arrays = [self._convert(i, x) for i, x in enumerate(inputs)]
+                break
+        return self._run_partitions(arrays, None) if self._whole is None else self._whole(arrays)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Outputs by name for inputs by name."""

@@ -35,9 +35,9 @@ NOISE: Final = 0.01
 """What each further partition must gain, of the whole time, to be kept."""
 SLOW: Final = 3.0
 """A device that is so many times slower than the fastest is not measured in parts."""
-SECONDS: Final = 0.5
+SECONDS: Final = 1.5
 """How long one model is measured on all devices, about."""
-REPEATS: Final = (7, 40)
+REPEATS: Final = (3, 50)
 """At least and at most so many runs of each."""
 
 Samples = Callable[[Model], list[Array]]
