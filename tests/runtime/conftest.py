@@ -1,4 +1,4 @@
-"""Files in memory, as clients of NNAPI share them."""
+"""Files in memory, as clients of NNAPI share them; what is remembered of devices, forgotten."""
 
 from __future__ import annotations
 
@@ -10,9 +10,20 @@ import numpy as np
 import pytest
 
 from clients import MakeFile, MakeMemory
+from nnapi.drivers import registry
 from nnapi.ops.types import Array
+from nnapi.partitioning.database import database
 from nnapi.runtime import Memory
 from nnapi.runtime.memory import FileMemory
+
+
+@pytest.fixture(autouse=True)
+def _unknown() -> None:
+    """What was found of the engines that tests make up does not outlive a test."""
+    for table in ("denied", "trying"):
+        database().write(f"DELETE FROM {table}")
+    names = ", ".join(f"'{name}'" for name in registry.BUILTIN)
+    database().write(f"DELETE FROM trusted WHERE device NOT IN ({names})")
 
 
 @pytest.fixture

@@ -234,9 +234,11 @@ def test_among_all_devices_the_reference_takes_over(
     error: Exception, code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NNAPI_LOG", "info")
-    for driver in (Failing(compiling=error), Failing(running=error)):
+    for driver in (Failing(compiling=error), Failing()):
         monkeypatch.setattr(compilation_module, "devices", lambda driver=driver: [device(driver), REFERENCE])
         compilation = compiled(elementwise(), None)
+        driver.runs.clear()
+        driver.running = error
         np.testing.assert_array_equal(computed(compilation, [X, Y])[0], X + Y)
         said = capsys.readouterr().err
         assert "1 operations fall back from failing to the reference: " in said
@@ -249,9 +251,12 @@ def test_bad_data_never_falls_back(error: Exception, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(compilation_module, "devices", lambda: [device(Failing(compiling=error)), REFERENCE])
     with refused("BAD_DATA", str(error)):
         Compilation(elementwise()).finish()
-    monkeypatch.setattr(compilation_module, "devices", lambda: [device(Failing(running=error)), REFERENCE])
+    driver = Failing()
+    monkeypatch.setattr(compilation_module, "devices", lambda: [device(driver), REFERENCE])
+    compilation = compiled(elementwise(), None)
+    driver.running = error
     with refused("BAD_DATA", str(error)):
-        computed(compiled(elementwise(), None), [X, Y])
+        computed(compilation, [X, Y])
 
 
 def test_a_device_may_fail_once_only() -> None:

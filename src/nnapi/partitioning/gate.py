@@ -142,7 +142,7 @@ class Gate:
         try:
             return within(self.seconds, f"device {driver.name!r}", build)
         except MissedDeadline as error:
-            raise CompileError(f"{error.message}: preparing") from error
+            raise CompileError(f"{error.message}: preparing") from None  # the time is ours, not the caller's
 
     def _bisect(
         self,
@@ -154,13 +154,15 @@ class Gate:
         problem: Problem,
     ) -> dict[int, Problem]:
         """The operations that go wrong alone, on the reference's `values`; without them, that cannot be prepared."""
-        blamed: dict[int, Problem] = {}
         if not trial.can_bisect(problem):
-            return blamed
+            return {}
+        if len(operations) == 1:
+            return {operations[0]: problem}
+        blamed: dict[int, Problem] = {}
         seconds = min(self.seconds, PROBE_SECONDS) if problem.kind == "hangs" else self.seconds
         until = time.monotonic() + BISECT_SECONDS
-        middle = (len(operations) + 1) // 2
-        waiting = [operations] if len(operations) == 1 else [operations[middle:], operations[:middle]]
+        middle = len(operations) // 2
+        waiting = [operations[middle:], operations[:middle]]
         while waiting and time.monotonic() < until:
             part = waiting.pop()
             subgraph = extract(model, part)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from nnapi.drivers.driver import Deadline, Driver, Preference, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
-from nnapi.errors import CompileError, MissedDeadline, UnsupportedOperation
+from nnapi.errors import CompileError, MissedDeadline, UnsupportedOperation, UsageError
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import Subgraph, extract
 from nnapi.partitioning.assign import assign
-from nnapi.partitioning.plan import Partition, Plan
+from nnapi.partitioning.database import database
+from nnapi.partitioning.deny import DenyList
+from nnapi.partitioning.gate import Gate, Refusal
+from nnapi.partitioning.plan import Plan
+from nnapi.partitioning.profile import Profile
+from nnapi.partitioning.samples import random_inputs
 from nnapi.passes.layout import to_layout
 from nnapi.passes.run import run_passes
 from nnapi.runtime import log
-from nnapi.runtime.build import build_partition
+from nnapi.runtime.build import Built, build_partition, legalize
 from nnapi.runtime.codes import ResultError, code_of
 from nnapi.runtime.program import FINAL, Program, Step
+
+REFERENCE_SECONDS: Final = 2.0
+"""How long the reference may take to check a partition; what is longer goes unchecked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,68 +92,119 @@ def part_of(model: Model, operations: tuple[int, ...]) -> Subgraph:
 def _compile(model: Model, target: Target, deadline: Deadline) -> Program:
     small = optimized(model)
     deadline.check("optimizing the model")
-    plan = _plan(small, target) if small is model else _plan_either(small, model, target)
-    for n, reason in plan.fallbacks():
-        log.info(f"{plan.model.operations[n].label} is left to the reference: {reason}")
-    deadline.check("partitioning the model")
-    drivers = {d.name: d for d in target.asked}
-    options = target.options(model)
-    steps: list[Step] = []
-    accepted = 0
-    for partition in plan.partitions:
-        step = _step(plan.model, partition, drivers, options, falls_back=not target.is_named)
-        accepted += len(step.operations) if step.device in drivers else 0
-        steps.append(step)
-        deadline.check(f"preparing {step.device}")
-    return Program(
-        steps,
-        plan.model.inputs,
-        plan.model.outputs,
-        accepted,
-        is_optimized=plan.model is small,
-        is_planned=[s.device for s in steps] == [p.device for p in plan.partitions],
-    )
-
-
-def _plan_either(small: Model, model: Model, target: Target) -> Plan:
-    """Devices said what they take of the model as it was given: where the optimized one does not suit, that holds."""
+    denied = DenyList(database(), target.options(model))
+    gate = None if target.is_named else _gate(model, denied)
     try:
-        return _plan(small, target)
-    except UnsupportedOperation:
-        return _plan(model, target)
+        return _Compiler(target, denied, gate, {d.name: d for d in target.asked}).program(small, model, deadline)
+    finally:
+        if gate is not None:
+            gate.close()
 
 
-def _plan(model: Model, target: Target) -> Plan:
-    fallback = None if target.is_named else ReferenceDriver()
-    return assign(model, target.asked, preference=target.preference, fallback=fallback)
-
-
-def _step(
-    model: Model, partition: Partition, drivers: dict[str, Driver], options: PrepareOptions, *, falls_back: bool
-) -> Step:
-    subgraph = part_of(model, partition.operations)
-    partition = Partition(partition.device, partition.operations, subgraph, partition.estimate)
-    driver = drivers.get(partition.device) or ReferenceDriver()
-    is_last = driver.name == ReferenceDriver.name
+def _gate(model: Model, denied: DenyList) -> Gate | None:
+    """What placements of `model` must pass; None where no sample inputs can be made."""
     try:
-        built = build_partition(partition, driver, options)
-    except CompileError as error:
-        cause = error.__cause__ or error
-        is_final = code_of(cause) in FINAL and not isinstance(cause, UnsupportedOperation)
-        if is_final or is_last or not falls_back:
-            raise ResultError(code_of(cause), error.message, operation=error.operation, hint=error.hint) from error
-        log.info(f"{len(partition.operations)} operations fall back from {driver.name} to the reference: {error}")
-        driver, is_last = ReferenceDriver(), True
-        built = build_partition(partition, driver, options)
-    return Step(
-        driver.name,
-        built.prepared,
-        subgraph.inputs,
-        subgraph.outputs,
-        partition.operations,
-        _always(subgraph.model),
-        falls_back=falls_back and not is_last,
-    )
+        return Gate(random_inputs(model.input_operands), denied, reference_seconds=REFERENCE_SECONDS)
+    except UsageError:
+        return None
+
+
+@dataclass
+class _Compiler:
+    """Makes programs of plans at measured costs, without what is denied, and of placements that pass `gate`."""
+
+    target: Target
+    denied: DenyList
+    gate: Gate | None
+    drivers: dict[str, Driver]
+    """Those that are left."""
+
+    def program(self, small: Model, model: Model, deadline: Deadline) -> Program:
+        """A program of `small`, which is `model` optimized."""
+        steps = None
+        while steps is None:
+            plan = self._plan_either(small, model)
+            for n, reason in plan.fallbacks():
+                log.info(f"{plan.model.operations[n].label} is left to the reference: {reason}")
+            deadline.check("partitioning the model")
+            steps = self._steps(plan, deadline)
+        for operations, reason in ({} if self.gate is None else self.gate.unchecked).items():
+            log.info(f"{len(operations)} operations are not compared with the reference: {reason}")
+        return Program(
+            steps,
+            plan.model.inputs,
+            plan.model.outputs,
+            sum(len(step.operations) for step in steps if step.device in self.drivers),
+            is_optimized=plan.model is small,
+            is_planned=[s.device for s in steps] == [p.device for p in plan.partitions],
+        )
+
+    def _plan_either(self, small: Model, model: Model) -> Plan:
+        """Devices said what they take of the model as it was given: where the optimized one does not suit, it holds."""
+        try:
+            return self._plan(small)
+        except UnsupportedOperation:
+            if small is model:
+                raise
+            return self._plan(model)
+
+    def _plan(self, model: Model) -> Plan:
+        """Partitions of everything keep the model's inputs and outputs."""
+        plan = assign(
+            model,
+            list(self.drivers.values()) or [ReferenceDriver()],
+            preference=self.target.preference,
+            fallback=None if self.target.is_named else ReferenceDriver(),
+            profile=Profile(self.denied.database, self.denied.options),
+            denied=self.denied,
+        )
+        partitions = tuple(replace(p, subgraph=part_of(model, p.operations)) for p in plan.partitions)
+        return replace(plan, partitions=partitions)
+
+    def _steps(self, plan: Plan, deadline: Deadline) -> list[Step] | None:
+        """The partitions, prepared; None where one is refused, and the plan must be made again without it."""
+        steps: list[Step] = []
+        for number, partition in enumerate(plan.partitions):
+            step = self._step(plan, number)
+            if isinstance(step, Refusal):
+                log.info(f"{len(partition.operations)} operations on {partition.device}: it {step}")
+                if not step.operations:
+                    self.drivers.pop(partition.device)
+                return None
+            steps.append(step)
+            deadline.check(f"preparing {step.device}")
+        return steps
+
+    def _step(self, plan: Plan, number: int) -> Step | Refusal:
+        partition, options = plan.partitions[number], self.denied.options
+        driver = self.drivers.get(partition.device) or ReferenceDriver()
+        is_last, falls_back = driver.name == ReferenceDriver.name, not self.target.is_named
+
+        def build() -> Built:
+            return build_partition(partition, driver, options)
+
+        try:
+            built = build() if self.gate is None else self.gate.admit(plan, number, driver, build, legalize)
+        except CompileError as error:
+            cause = error.__cause__ or error
+            is_final = code_of(cause) in FINAL and not isinstance(cause, UnsupportedOperation)
+            if is_final or is_last or not falls_back:
+                raise ResultError(code_of(cause), error.message, operation=error.operation, hint=error.hint) from error
+            log.info(f"{len(partition.operations)} operations fall back from {driver.name} to the reference: {error}")
+            driver, is_last = ReferenceDriver(), True
+            built = build_partition(partition, driver, options)
+        if isinstance(built, Refusal):
+            return built
+        subgraph = partition.subgraph
+        return Step(
+            driver.name,
+            built.prepared,
+            subgraph.inputs,
+            subgraph.outputs,
+            partition.operations,
+            _always(subgraph.model),
+            falls_back=falls_back and not is_last,
+        )
 
 
 def _on_reference(model: Model, target: Target) -> Program:

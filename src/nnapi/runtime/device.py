@@ -14,11 +14,13 @@ from nnapi.ir.model import COMPOSITE
 from nnapi.ir.model import Model as IrModel
 from nnapi.ir.subgraph import extract
 from nnapi.ops.types import MAX_FEATURE_LEVEL
-from nnapi.partitioning.verdict import judge
+from nnapi.partitioning.database import database
+from nnapi.partitioning.deny import DenyList
+from nnapi.partitioning.verdict import Verdicts, judge
 from nnapi.runtime import log
 from nnapi.runtime.build import legalize
 from nnapi.runtime.codes import FeatureLevelCode, bad_state
-from nnapi.runtime.compile import optimized
+from nnapi.runtime.compile import Target, optimized
 from nnapi.runtime.extensions import extensions_of
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Device:
 
 def supported_operations(driver: Driver, model: IrModel) -> list[bool]:
     """What `driver` takes of `model`: as it is, in the layout that it prefers, or all of it once it is optimized."""
-    verdicts = judge(driver, model)
+    verdicts = _judged(driver, model)
     taken = [verdicts.accepts(n) or _takes_legalized(driver, model, n) for n in range(len(model.operations))]
     if not all(taken) and _takes_all(driver, optimized(model)):
         return [True] * len(taken)
@@ -80,7 +82,12 @@ def _takes_legalized(driver: Driver, model: IrModel, operation: int) -> bool:
 
 
 def _takes_all(driver: Driver, model: IrModel) -> bool:
-    return judge(driver, model).accepted == len(model.operations)
+    return _judged(driver, model).accepted == len(model.operations)
+
+
+def _judged(driver: Driver, model: IrModel) -> Verdicts:
+    """What the driver says, without what is denied."""
+    return DenyList(database(), Target((driver,)).options(model)).applied(driver, model, judge(driver, model))
 
 
 def devices() -> list[Device]:
