@@ -13,7 +13,7 @@ functional = torch.nn.functional
 
 FLOAT32 = 1e-5  # sums of at most 250 products of numbers near 1, in another order
 FLOAT16 = 4e-3  # one rounding to 11 bits
-ROUNDED = 0.5 + 2**-8  # rounded to a unit, after a first rounding at 2**shift, here at most 2**-8
+ROUNDED = 0.5 + 1e-4  # rounded to a unit, after a product in float32
 
 
 class Case(NamedTuple):

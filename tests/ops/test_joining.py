@@ -21,12 +21,12 @@ GOLDEN = {
     "concatenation of columns": ("CONCATENATION", {"inputs": [X, X], "axis": 1}, None, [[0, 1, 0, 1], [2, 3, 2, 3]]),
     "concatenation of one": ("CONCATENATION", {"inputs": [ROW], "axis": 1}, None, [[0, 1]]),
     "concatenation with nothing": ("CONCATENATION", {"inputs": [EMPTY, ROW, EMPTY], "axis": 0}, None, [[0, 1]]),
-    # real -5, -4.5, -4, -3.5 of the first, rounded half away from zero
+    # real -5, -4.5, -4, -3.5 of the first, rounded half to even
     "concatenation rescales": (
         "CONCATENATION",
         {"inputs": [tensor(Q8, 4, scale=0.5, zero_point=10), tensor(Q8, 2, scale=1.0, zero_point=20)], "axis": 0},
         COARSE,
-        [15, 15, 16, 16, 0, 1],
+        [15, 16, 16, 16, 0, 1],
     ),
     "concatenation saturates": (
         "CONCATENATION", {"inputs": [tensor(Q8, 2, scale=1.0, zero_point=20)], "axis": 0}, FINE, [0, 0]

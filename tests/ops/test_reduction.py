@@ -33,7 +33,7 @@ GOLDEN = {
     "MEAN of all": ("MEAN", over(tensor(F32, [[1, 2], [3, 4]]), 0, 1, mean=True), [2.5]),
     "MEAN of none": ("MEAN", over(tensor(F32, [1, 2]), mean=True), [1, 2]),
     "MEAN axis twice": ("MEAN", over(tensor(F32, [[1, 2]]), 1, -1, mean=True), [1.5]),
-    "MEAN quant8": ("MEAN", over(tensor(Q8, [[1, 2], [255, 255]], 0.5, 7), 1, mean=True), [1, 255]),
+    "MEAN quant8": ("MEAN", over(tensor(Q8, [[1, 2], [2, 3], [255, 255]], 0.5, 7), 1, mean=True), [2, 2, 255]),
     "MEAN signed": ("MEAN", over(tensor(Q8S, [[-128, -127], [3, 5]], 0.5, 0), 1, mean=True), [-128, 4]),
     "REDUCE_SUM edges": ("REDUCE_SUM", over(tensor(F32, [[INF, -INF], [NAN, 1], [1, 2]]), 1), [NAN, NAN, 3]),
     "REDUCE_SUM small beside large": ("REDUCE_SUM", over(tensor(F32, [1e8, 1, -1e8]), 0), [1]),

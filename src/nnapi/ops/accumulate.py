@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nnapi.ops.numeric import activation_range, dequantize, fuse, multiplier, quantize, requantize
+from nnapi.ops.numeric import activation_range, dequantize, fuse, quantize, requantize
 from nnapi.ops.op import Call, Need, Types
 from nnapi.ops.types import F16, F32, I32, Q8, Q8PC, Q8S, Array, Operand
 from nnapi.ops.window import Size, check_equal, sizes
@@ -74,13 +74,15 @@ def finish(call: Call, total: Array, x: Operand, w: Operand, activation: int, bi
         if bias is not None:
             total += bias.astype(np.float32, copy=False)
         return quantize(fuse(total, activation), output)
-    integers = total.astype(np.int64)
     if bias is not None:
-        integers += bias
+        total = total.astype(np.float64, copy=False) + bias
     scales = w.channel_quant.scales if w.channel_quant is not None else (w.scale,)
-    # The specification multiplies the two scales in float32 and divides in double.
-    factors = [multiplier(float(np.float32(x.scale) * np.float32(s)) / float(np.float32(output.scale))) for s in scales]
-    mantissa, shift = (np.array(part, np.int64) for part in zip(*factors))
-    low, high = activation_range(output, activation)
-    stored = requantize(integers, mantissa, shift) + output.zero_point
-    return np.clip(stored, low, high).astype(output.type.dtype)
+    factors = np.float32(x.scale) * np.array(scales, np.float32) / np.float32(output.scale)
+    return store(call, requantize(total, factors), activation)
+
+
+def store(call: Call, integers: Array, activation: int) -> Array:
+    """Quantized results, less their zero point, as the output stores them: moved, clamped to the activation's range."""
+    output = call.output
+    integers += integers.dtype.type(output.zero_point)
+    return np.clip(integers, *activation_range(output, activation), out=integers).astype(output.type.dtype)

@@ -8,12 +8,16 @@ from functools import partial
 import numpy as np
 
 from nnapi.ops import numeric
+from nnapi.ops.accumulate import store
+from nnapi.ops.fixed_point import HIGH, multiplier, product, saturate16, scale_twice, shift_right
 from nnapi.ops.numeric import dequantize, fuse, quantize
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, Types, same
 from nnapi.ops.shape import axis_of, broadcast, same_shape
 from nnapi.ops.types import F16, F32, FLOAT16, FLOAT32, INT32, Q8, Q8S, Array, OperandType, Shape
 from nnapi.ops.unary import ANY_RANK, pointwise
 
+_LARGEST_FACTOR = 128
+"""Input scale / output scale above which HARD_SWISH has no fixed point."""
 Quant = str | Mapping[OperandType, tuple[float, int]] | None
 
 UNIT: Quant = {Q8: (1 / 256, 0), Q8S: (1 / 256, -128)}
@@ -24,10 +28,10 @@ SYMMETRIC: Quant = {Q8: (1 / 128, 128), Q8S: (1 / 128, 0)}
 
 def _activation(
     name: str, code: int, formula: str, function: Callable[[Array], Array], quant: Quant,
-    types: Mapping[OperandType, int], rank: tuple[int, int] = (1, 4),
+    types: Mapping[OperandType, int],
 ) -> Op:  # fmt: skip
     return Op(
-        name, code, min(types.values()), (Signature((Param("input", "T", rank=rank),)),),
+        name, code, min(types.values()), (Signature((Param("input", "T", rank=(1, 4)),)),),
         (Result("output", "T", quant),), types=same(types), infer=same_shape(), reference=pointwise(function),
         formula=formula,
     )  # fmt: skip
@@ -37,8 +41,34 @@ def _logistic(x: Array) -> Array:
     return np.float32(1) / (np.float32(1) + np.exp(-x))
 
 
-def _hard_swish(x: Array) -> Array:
-    return x * np.clip(x + np.float32(3), np.float32(0), np.float32(6)) / np.float32(6)
+def _hard_swish(call: Call) -> list[Array]:
+    x = call["input"]
+    if x.type in (Q8, Q8S) and x.scale < _LARGEST_FACTOR * call.output.scale:
+        return [_hard_swish_table(call)[x.value.astype(np.intp) - np.iinfo(x.type.dtype).min]]
+    real = dequantize(x.value, x)
+    return [quantize(real * np.clip(real + np.float32(3), np.float32(0), np.float32(6)) / np.float32(6), call.output)]
+
+
+def _hard_swish_table(call: Call) -> Array:
+    """What each stored value becomes, lowest first: [256]; in 16-bit fixed point, as engines compute it."""
+    x, output = call["input"], call.output
+    info = np.iinfo(x.type.dtype)
+    fine = np.arange(info.min, info.max + 1, dtype=np.int64) - x.zero_point << 7
+    scale = np.float32(x.scale) / np.float32(128)
+    factor, right = _multiplier16(float(scale / np.float32(output.scale)))
+    ramp, left = _multiplier16(float(scale * np.float32(2**15 / 3)))
+    # -3 to 3 become -1 to 1, saturated, then 0 to 1.
+    reluish = product(saturate16(fine << min(max(left - 1, 0), 16)), ramp)
+    reluish = saturate16(reluish << 1) if left > 0 else shift_right(reluish, -left)
+    raw = (reluish + 2**15 >> 1) * product(fine, factor)
+    result = shift_right(np.sign(raw) * (np.abs(raw) >> 15), -right)
+    return store(call, result, numeric.NONE)
+
+
+def _multiplier16(real: float) -> tuple[int, int]:
+    """`multiplier` with 15 bits of mantissa."""
+    mantissa, shift = multiplier(real)
+    return min(mantissa + 2**15 >> 16, HIGH), shift
 
 
 def _elu(call: Call) -> list[Array]:
@@ -49,8 +79,18 @@ def _elu(call: Call) -> list[Array]:
 
 
 def _prelu(call: Call) -> list[Array]:
+    if call["input"].type.is_quantized:
+        return [_quantized_prelu(call)]
     x, alpha = (dequantize(call.array(name), call[name]) for name in ("input", "alpha"))
     return [quantize(np.where(x >= 0, x, x * alpha), call.output)]
+
+
+def _quantized_prelu(call: Call) -> Array:
+    x, alpha = (call[name].value.astype(np.int64) - call[name].zero_point for name in ("input", "alpha"))
+    factor = np.float32(call["input"].scale) / np.float32(call.output.scale)
+    above = scale_twice(x, float(factor))
+    below = scale_twice(x * alpha, float(factor * np.float32(call["alpha"].scale)))
+    return store(call, np.where(x >= 0, above, below), numeric.NONE)
 
 
 def _prelu_shape(call: Call) -> list[Shape]:
@@ -100,9 +140,10 @@ RELU6 = _activation(
     "RELU6", 21, "min(6, max(0, input))", partial(fuse, fuse_code=numeric.RELU6), "input", _QUANT8_SINCE_1
 )
 TANH = _activation("TANH", 28, "tanh(input)", np.tanh, SYMMETRIC, {F32: 1, F16: 3, Q8: 3, Q8S: 4})
-HARD_SWISH = _activation(
-    "HARD_SWISH", 99, "input * min(6, max(0, input + 3)) / 6", _hard_swish, None, {F32: 4, F16: 4, Q8: 4, Q8S: 4},
-    rank=ANY_RANK,
+HARD_SWISH = Op(
+    "HARD_SWISH", 99, 4, (Signature((Param("input", "T", rank=ANY_RANK),)),), (Result("output", "T"),),
+    types=same({F32: 4, F16: 4, Q8: 4, Q8S: 4}), infer=same_shape(), reference=_hard_swish,
+    formula="input * min(6, max(0, input + 3)) / 6",
 )  # fmt: skip
 ELU = Op(
     "ELU", 98, 4, (Signature((Param("input", "T", rank=ANY_RANK), Param("alpha", "S"))),), (Result("output", "T"),),

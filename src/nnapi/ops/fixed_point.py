@@ -1,4 +1,4 @@
-"""16-bit fixed-point arithmetic, in int64 arrays: products, powers of two, tanh and the logistic function.
+"""Fixed-point arithmetic, in int64 arrays: in 16 bits products, powers of two, tanh and the logistic function.
 
 A number with `integer_bits` n is raw / 2**(15 - n), from -2**n to just below 2**n; products round half away from zero.
 Source: gemmlowp's fixed-point functions, which NNAPI's quantized LSTMs are specified by.
@@ -105,11 +105,27 @@ def tanh(x: Array, integer_bits: int) -> Array:
     return np.where(x == 0, 0, np.where(x > 0, positive, -positive))
 
 
+def multiplier(real: float) -> tuple[int, int]:
+    """`real` as a 31-bit fixed-point mantissa and a left shift: real = mantissa / 2**31 * 2**shift.
+
+    >>> multiplier(0.25)
+    (1073741824, -1)
+    """
+    if real == 0.0:
+        return 0, 0
+    fraction, shift = np.frexp(real)
+    mantissa = int(np.floor(float(fraction) * 2**31 + 0.5))
+    if mantissa == 2**31:
+        mantissa, shift = mantissa // 2, shift + 1
+    return (mantissa, int(shift)) if shift >= -31 else (0, 0)
+
+
 def requantize_twice(accumulator: Array, mantissa: Array | int, shift: Array | int) -> Array:
     """accumulator [...] of 32 bits times mantissa / 2**31 * 2**shift -> int64, rounded half away from zero twice.
 
     Source: gemmlowp's saturating rounding doubling high multiply, then its rounding right shift. The 16-bit recurrent
-    operations are specified with it to the bit; everything else rounds once (`numeric.requantize`).
+    operations are specified with it to the bit, and engines have no other kernels of PRELU and BATCH_MATMUL; everything
+    else rounds once (`numeric.requantize`).
     """
     shift = np.asarray(shift, np.int64)
     left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
@@ -121,3 +137,14 @@ def requantize_twice(accumulator: Array, mantissa: Array | int, shift: Array | i
     mask = (np.int64(1) << right) - 1
     threshold = (mask >> 1) + (high < 0)
     return (high >> right) + ((high & mask) > threshold)
+
+
+def scale_twice(accumulator: Array, factor: float) -> Array:
+    """accumulator [...] * factor by `requantize_twice`; whatever comes near 32 bits is as large as it is anyway.
+
+    >>> scale_twice(np.array([3, -5, 2**40]), 0.25)
+    array([        1,        -1, 536870912])
+    """
+    mantissa, shift = multiplier(min(factor, 2.0**20))
+    limit = (2**31 - 1) >> max(shift, 0)
+    return requantize_twice(np.clip(accumulator, -limit, limit), mantissa, shift)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nnapi.ops.accumulate import UNIFORM_TYPES, check_bias, check_scales, exact_factors, finish
+from nnapi.ops.accumulate import UNIFORM_TYPES, check_bias, check_scales, exact_factors, finish, store
+from nnapi.ops.fixed_point import scale_twice
 from nnapi.ops.numeric import NONE
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, same
 from nnapi.ops.shape import elements
@@ -85,7 +86,10 @@ def _matmul(call: Call) -> list[Array]:
     product = np.matmul(left, right)
     if x.type == I32:
         return [product.astype(np.int32)]  # wraps, as 32-bit integers do
-    return [finish(call, product, x, y, NONE)]
+    if x.type != Q8S:
+        return [finish(call, product, x, y, NONE)]
+    factor = float(np.float32(x.scale) * np.float32(y.scale)) / float(np.float32(call.output.scale))
+    return [store(call, scale_twice(product, factor), NONE)]
 
 
 def _matmul_macs(call: Call) -> int:

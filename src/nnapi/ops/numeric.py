@@ -1,4 +1,4 @@
-"""Arithmetic shared by the reference kernels: quantization, fixed point, fused activations."""
+"""Arithmetic shared by the reference kernels: quantization, requantization, fused activations."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def dequantize(array: Array, operand: Operand) -> Array:
 
 
 def quantize(array: Array, operand: Operand) -> Array:
-    """`array` of real values stored as `operand` says: rounded half away from zero, saturated; NaN becomes zero.
+    """`array` of real values stored as `operand` says: rounded half to even, saturated; NaN becomes zero.
 
     >>> from nnapi.ops.types import Q8S, Operand
     >>> quantize(np.array([-0.25, 0.25, 99.0]), Operand(Q8S, (3,), 0.5, 0))
-    array([ -1,   1, 127], dtype=int8)
+    array([  0,   0, 127], dtype=int8)
     """
     dtype = operand.type.dtype
     if operand.type.is_quantized:
-        scaled = np.asarray(array, np.float32) / np.float32(operand.scale)
-        scaled = np.trunc(scaled + np.copysign(np.float32(0.5), scaled)) + np.float32(operand.zero_point)
+        scaled = np.rint(np.asarray(array, np.float32) * (np.float32(1) / np.float32(operand.scale)))
+        scaled += np.float32(operand.zero_point)
         return saturate(np.nan_to_num(scaled, nan=operand.zero_point), dtype)
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
@@ -55,35 +55,14 @@ def saturate(array: Array, dtype: np.dtype[Any]) -> Array:
     return np.clip(array, info.min, info.max).astype(dtype)
 
 
-def multiplier(real: float) -> tuple[int, int]:
-    """`real` as a 31-bit fixed-point mantissa and a left shift: real = mantissa / 2**31 * 2**shift.
+def requantize(accumulator: Array, factor: Array | float) -> Array:
+    """accumulator [...] of integers times factor, in float32 -> float32 integers, rounded once, half to even.
 
-    >>> multiplier(0.25)
-    (1073741824, -1)
+    >>> requantize(np.array([5, -5, 6]), 0.5)
+    array([ 2., -2.,  3.], dtype=float32)
     """
-    if real == 0.0:
-        return 0, 0
-    fraction, shift = np.frexp(real)
-    mantissa = int(np.floor(float(fraction) * 2**31 + 0.5))
-    if mantissa == 2**31:
-        mantissa, shift = mantissa // 2, shift + 1
-    return (mantissa, int(shift)) if shift >= -31 else (0, 0)
-
-
-def requantize(accumulator: Array, mantissa: Array | int, shift: Array | int) -> Array:
-    """accumulator [...] of 32 bits times mantissa / 2**31 * 2**shift -> int64, rounded once, half away from zero.
-
-    One rounding of the exact product: two in a row, as gemmlowp's kernels do, are off by one in 0.2 % of values from
-    engines that multiply in floating point, and a deep network amplifies that.
-
-    >>> requantize(np.array([5, -5, 6]), *multiplier(0.5))
-    array([ 3, -3,  3])
-    """
-    product = accumulator.astype(np.int64) * np.asarray(mantissa, np.int64)
-    right = 31 - np.asarray(shift, np.int64)
-    half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)
-    size = (np.abs(product) + half) >> np.clip(right, 0, 62)
-    return np.sign(product) * (size << np.maximum(-right, 0))
+    scaled = accumulator.astype(np.float32) * np.asarray(factor, np.float32)
+    return np.rint(scaled, out=scaled)
 
 
 def activation_range(operand: Operand, fuse_code: int) -> tuple[float, float]:

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from nnapi.ops.fixed_point import ONE, logistic, product, requantize_twice, saturate16, shift_right, tanh
+from nnapi.ops.fixed_point import ONE, logistic, multiplier, product, requantize_twice, saturate16, shift_right, tanh
 from nnapi.ops.lstm import BIASES, GATES, cell_macs, cell_params, check_cell, coupled, norm_params
-from nnapi.ops.numeric import multiplier, saturate
+from nnapi.ops.numeric import saturate
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, TypeExpr, Types
 from nnapi.ops.shape import elements
 from nnapi.ops.sizes import Sizes

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from nnapi.ops.numeric import dequantize, quantize
+from nnapi.ops.numeric import dequantize, quantize, saturate
 from nnapi.ops.op import Call, Op, Param, Result, Signature, same
 from nnapi.ops.shape import axis_of
-from nnapi.ops.types import B8, BOOL, F16, F32, I32, INT32, Q8, Q8S, Array, OperandType, Shape
+from nnapi.ops.types import B8, BOOL, F16, F32, I32, INT32, Q8, Q8S, Array, Operand, OperandType, Shape
 
 
 def _axes(call: Call, rank: int) -> frozenset[int]:
@@ -42,10 +44,11 @@ def _reduction(
 ) -> Op:  # fmt: skip
     def reference(call: Call) -> list[Array]:
         x = call["input"]
-        value = dequantize(x.value, x) if x.type != B8 else x.value
-        axes = tuple(sorted(_axes(call, value.ndim)))
-        result = function(value, axis=axes, keepdims=bool(_keeps(call)))
-        return [quantize(np.atleast_1d(result), call.output)]
+        how = {"axis": tuple(sorted(_axes(call, x.value.ndim))), "keepdims": bool(_keeps(call))}
+        if x.type.is_quantized and function is _mean:
+            return [np.atleast_1d(_quantized_mean(x, **how))]
+        value = x.value if x.type == B8 else dequantize(x.value, x)
+        return [quantize(np.atleast_1d(function(value, **how)), call.output)]
 
     signature = Signature((Param("input", "T", rank=(1, 4)), Param("axes", I32, rank=1), Param("keep_dims", keep_dims)))
     return Op(
@@ -56,6 +59,15 @@ def _reduction(
 
 def _mean(x: Array, **how: object) -> Array:
     return np.mean(x, dtype=np.float64, **how)  # type: ignore[call-overload]
+
+
+def _quantized_mean(x: Operand, **how: Any) -> Array:
+    """Of stored values, in float32: how the zero point cancels out decides which way a mean of k + 1/2 is rounded."""
+    count = np.float32(math.prod(x.value.shape[i] for i in how["axis"]))
+    scale = np.float32(1) / count
+    rest = np.float32(x.zero_point) - np.float32(x.zero_point) * count * scale
+    total = np.sum(x.value, dtype=np.int64, **how).astype(np.float32)
+    return saturate(np.rint(total * scale + rest), x.type.dtype)
 
 
 def _sum(x: Array, **how: object) -> Array:

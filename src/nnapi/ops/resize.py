@@ -28,6 +28,10 @@ CENTERS = (
 """Which source pixel is meant: corners on corners, or centers on centers; neither: the asymmetric form."""
 
 
+WEIGHT_BITS = 11
+"""In which engines weigh the pixels of quantized images; twice these and 8 for the pixel fit into 32."""
+
+
 def _signatures(layout: Param) -> tuple[Signature, Signature]:
     """By size, or by scale: size = floor(input size * scale)."""
     x = Param("input", "T", rank=4)
@@ -81,18 +85,27 @@ def _positions(call: Call, size: int, target: int) -> Array:
     return (np.arange(target, dtype=np.float32) + half) * scale
 
 
-def _kernel(resample: Callable[[Call, Array, int, int], Array]) -> Callable[[Call], list[Array]]:
-    def reference(call: Call) -> list[Array]:
-        x = channels_last(call, call.array("input"))
-        for axis, side in ((1, "height"), (2, "width")):
-            target = _target(call, side, x.shape[axis])
-            assert target is not None
-            x = resample(call, x, axis, target)
-        dtype = call.output.type.dtype
-        # Half is rounded up, so that unsigned and signed 8-bit images give the same pixels.
-        return [in_layout(call, np.floor(x + 0.5) if dtype.kind in "iu" else x).astype(dtype)]
+def _resampled(call: Call, x: Array, along: Callable[[Call, Array, int, int], Array]) -> Array:
+    """x [N, H, W, C] -> [N, H', W', C]: height, then width."""
+    for axis, side in ((1, "height"), (2, "width")):
+        target = _target(call, side, x.shape[axis])
+        assert target is not None
+        x = along(call, x, axis, target)
+    return x
 
-    return reference
+
+def _nearest_neighbor(call: Call) -> list[Array]:
+    return [in_layout(call, _resampled(call, channels_last(call, call.array("input")), _nearest))]
+
+
+def _bilinear(call: Call) -> list[Array]:
+    x = channels_last(call, call.array("input"))
+    if x.dtype.itemsize > 1:  # of 16 bits the products do not fit into 32
+        real = _resampled(call, x.astype(np.float32, copy=False), _linear)
+        return [in_layout(call, np.rint(real) if x.dtype.kind == "i" else real).astype(call.output.type.dtype)]
+    # Half is rounded up, so that unsigned and signed 8-bit images give the same pixels.
+    twice = _resampled(call, x.astype(np.int32), _linear) + (1 << 2 * WEIGHT_BITS - 1) >> 2 * WEIGHT_BITS
+    return [in_layout(call, twice).astype(x.dtype)]
 
 
 def _nearest(call: Call, x: Array, axis: int, target: int) -> Array:
@@ -103,6 +116,7 @@ def _nearest(call: Call, x: Array, axis: int, target: int) -> Array:
 
 
 def _linear(call: Call, x: Array, axis: int, target: int) -> Array:
+    """Of integers: times 2**WEIGHT_BITS."""
     size = x.shape[axis]
     at = _positions(call, size, target) - np.float32(0.5 if call.scalar("half_pixel_centers") else 0.0)
     low = np.clip(np.floor(at).astype(np.int64), 0, size - 1)
@@ -110,8 +124,10 @@ def _linear(call: Call, x: Array, axis: int, target: int) -> Array:
     shape = [1] * x.ndim
     shape[axis] = target
     weight = np.clip(at - low.astype(np.float32), 0, 1).reshape(shape)
-    real = x.astype(np.float32, copy=False)
-    return real.take(low, axis) * (1 - weight) + real.take(high, axis) * weight
+    if x.dtype.kind == "i":
+        left, weight = x.take(low, axis), np.rint(weight * (1 << WEIGHT_BITS)).astype(x.dtype)
+        return (left << WEIGHT_BITS) + (x.take(high, axis) - left) * weight
+    return x.take(low, axis) * (1 - weight) + x.take(high, axis) * weight
 
 
 def _macs(call: Call) -> int:
@@ -122,12 +138,12 @@ def _macs(call: Call) -> int:
 RESULT = (Result("output", "T", quant="input"),)
 RESIZE_BILINEAR = Op(
     "RESIZE_BILINEAR", 23, 1, _signatures(OPTIONAL_LAYOUT), RESULT, _types(1), infer=_resized_shape,
-    reference=_kernel(_linear), macs=_macs, rules=zero_batch_needs,
+    reference=_bilinear, macs=_macs, rules=zero_batch_needs,
     formula="each output pixel is interpolated linearly between the four input pixels around its place in the input",
 )  # fmt: skip
 RESIZE_NEAREST_NEIGHBOR = Op(
     "RESIZE_NEAREST_NEIGHBOR", 94, 3, _signatures(LAYOUT), RESULT, _types(3), infer=_resized_shape,
-    reference=_kernel(_nearest), rules=zero_batch_needs,
+    reference=_nearest_neighbor, rules=zero_batch_needs,
     formula="each output pixel is the input pixel at its place, rounded down (align_corners: to the nearest)",
 )  # fmt: skip
 
