@@ -167,9 +167,15 @@ class PreparedReference:
         self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None, deadline: Deadline, loop_timeout: float
     ) -> list[Array]:
         """`run` that stops when its time is over."""
+        if outputs is not None and len(outputs) != len(self.model.outputs):
+            raise ExecutionError(f"{len(outputs)} output arrays given, the model has {len(self.model.outputs)}")
         results = run_model(self.model, inputs, Context(deadline, loop_timeout))
         if outputs is None:
             return results
-        for given, array in zip(outputs, results, strict=True):
+        for given, array in zip(outputs, results):
+            if given.shape != array.shape or given.dtype != array.dtype:
+                raise ExecutionError(
+                    f"output array is {given.dtype} {given.shape}, must be {array.dtype} {array.shape}"
+                )
             given[...] = array
         return list(outputs)
