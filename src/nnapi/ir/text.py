@@ -9,7 +9,8 @@
 
 Scalars stand where they are used, with `:TYPE` behind them where the number alone would not say. A long constant is
 written as the digest of its bytes; to parse it, hand over the arrays by digest (`long_constants`). Operands are
-numbered in order of appearance, so two models with the same text are the same model.
+numbered in order of appearance, so two models with the same text are the same model. A body that appears more than once
+is written where it first appears, `body %3 "" shared 1 "step" {...}`, and referred to elsewhere, `body %7 "" shared 1`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -49,17 +51,22 @@ def print_model(model: Model, *, limit: int = LIMIT) -> str:
       output %1
     }
     """
-    return "\n".join(_lines(model, limit, "model"))
+    return "\n".join(_Printer(limit).lines(model))
 
 
 def long_constants(model: Model, *, limit: int = LIMIT) -> dict[str, Array]:
     """The constants that `print_model` writes as digests, by digest, of the model and those it refers to."""
     found: dict[str, Array] = {}
-    for operand in model.operands:
-        if isinstance(operand.value, Model):
-            found |= long_constants(operand.value, limit=limit)
-        elif isinstance(operand.value, np.ndarray) and operand.value.size > limit:
-            found[digest(operand.value)] = operand.value
+    models = {id(model): model}
+    waiting = [model]
+    while waiting:
+        for operand in waiting.pop().operands:
+            value = operand.value
+            if isinstance(value, Model) and id(value) not in models:
+                models[id(value)] = value
+                waiting.append(value)
+            elif isinstance(value, np.ndarray) and value.size > limit:
+                found[digest(value)] = value
     return found
 
 
@@ -68,7 +75,48 @@ def digest(array: Array) -> str:
     return hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8).data, digest_size=8).hexdigest()
 
 
-def _lines(model: Model, limit: int, head: str) -> Iterator[str]:
+class _Printer:
+    """Writes a model and its bodies; bodies of the same text are the same body."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._keys: dict[int, int] = {}
+        self._texts: dict[tuple[str, ...], int] = {}
+        self._uses: Counter[int] = Counter()
+        self._labels: dict[int, int] = {}
+
+    def lines(self, model: Model) -> Iterator[str]:
+        self._key(model)
+        return _lines(model, self.limit, "model", self._body)
+
+    def _body(self, head: str, body: Model) -> Iterator[str]:
+        """A body where it is used: whole the first time."""
+        key = self._key(body)
+        if key in self._labels:
+            return iter([f"{head} shared {self._labels[key]}"])
+        if self._uses[key] > 1:
+            self._labels[key] = len(self._labels) + 1
+            head += f" shared {self._labels[key]}"
+        return _lines(body, self.limit, head, self._body)
+
+    def _key(self, model: Model) -> int:
+        """A number for everything a model says; also counts where bodies are used."""
+        if id(model) not in self._keys:
+            read: list[int] = []
+
+            def name(head: str, body: Model) -> Iterator[str]:
+                read.append(self._key(body))
+                return iter([f"{head} {read[-1]}"])
+
+            text = tuple(_lines(model, self.limit, "", name))
+            if text not in self._texts:
+                self._texts[text] = len(self._texts)
+                self._uses.update(read)
+            self._keys[id(model)] = self._texts[text]
+        return self._keys[id(model)]
+
+
+def _lines(model: Model, limit: int, head: str, nested: Callable[[str, Model], Iterator[str]]) -> Iterator[str]:
     numbers: dict[int, str] = {}
     flags = " relaxed" if model.relaxed else ""
     metadata = f" {json.dumps(dict(model.metadata), sort_keys=True)}" if model.metadata else ""
@@ -83,8 +131,8 @@ def _lines(model: Model, limit: int, head: str) -> Iterator[str]:
             if i not in numbers and not (operand.is_omitted or _is_inline(operand)):
                 numbers[i] = f"%{len(numbers)}"
                 if isinstance(operand.value, Model):
-                    nested = _lines(operand.value, limit, f"body {numbers[i]} {_quoted(operand.name)}")
-                    yield from (f"  {line}" for line in nested)
+                    body = nested(f"body {numbers[i]} {_quoted(operand.name)}", operand.value)
+                    yield from (f"  {line}" for line in body)
                 elif operand.value is None:
                     yield f"  unwritten {_declared(numbers[i], operand)}"
                 else:
@@ -186,6 +234,7 @@ class _Parser:
         self.kind: str | None = None
         self.token: str | None = None
         self.depth = 0
+        self.shared: dict[int, Model] = {}
         self.advance()
 
     def fail(self, message: str) -> ModelError:
@@ -264,6 +313,17 @@ class _Parser:
         self.depth -= 1
         return builder.finish()
 
+    def body(self) -> Model:
+        """A model, or the number of one that was written before."""
+        if not self.accept("shared"):
+            return self.model()
+        label = self.integer()
+        if self.kind == "string":
+            self.shared[label] = self.model()
+        elif label not in self.shared:
+            self.fail(f"shared {label} is used before it is written")
+        return self.shared[label]
+
     def metadata(self) -> dict[str, str]:
         items = self.list_of(lambda: (self.string(), self.expect(":"), self.string()), "}")
         return {key: value for key, _, value in items}
@@ -281,7 +341,7 @@ class _Parser:
             refs[number] = builder.operand(operand)
         elif self.accept("body"):
             number, name = self.take("operand"), self.string()
-            refs[number] = builder.operand(Operand(MODEL, name=name, value=self.model()))
+            refs[number] = builder.operand(Operand(MODEL, name=name, value=self.body()))
         elif self.accept("output"):
             names = [self.take("operand")]
             while self.accept(","):
