@@ -75,7 +75,10 @@ def test_bodies_within_bodies_within_bodies() -> None:
 
 
 WRONG = {
-    "unknown": (TEXT.replace('%3 "negated" shared 1', '%3 "negated" shared 2'), "shared 2 is used before it is written"),
+    "unknown": (
+        TEXT.replace('%3 "negated" shared 1', '%3 "negated" shared 2'),
+        "shared 2 is used before it is written",
+    ),
     "no number": (TEXT.replace('%3 "negated" shared 1', '%3 "negated" shared 1.5'), "1.5 where an integer should be"),
 }
 
