@@ -207,6 +207,21 @@ def test_equal_constants_are_stored_once() -> None:
     assert len(export_onnx(b.finish())) < 1.5 * shared.nbytes
 
 
+def test_one_filter_of_two_layers() -> None:
+    """ONNX Runtime makes signed filters unsigned, each once: it gets one for each layer."""
+    b = Builder("tied")
+    how = Operand(Q8S, (), 0.5, 3)
+    y: Ref = b.input("x", Q8S, (1, 8), 0.5, 3)
+    filter = b.constant(RNG.integers(-127, 128, (8, 8)).astype(np.int8), Operand(Q8S, (), 0.0625, 0))
+    bias = b.constant(np.zeros(8, np.int32), Operand(I32, (), 0.5 * 0.0625))
+    for _ in range(2):
+        y = b.add("FULLY_CONNECTED", {"input": y, "filter": filter, "bias": bias, "activation": 0}, how)
+    b.output(y)
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    onnxruntime.InferenceSession(export_onnx(b.finish()), options, providers=["CPUExecutionProvider"])
+
+
 @pytest.mark.parametrize("type", [Q8, Q8S])
 def test_quantized_convolutions_become_integer_kernels(type: OperandType, tmp_path: Path) -> None:
     """ONNX Runtime fuses what is between DequantizeLinear and QuantizeLinear, residual connections among it."""
@@ -220,6 +235,7 @@ def test_quantized_convolutions_become_integer_kernels(type: OperandType, tmp_pa
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.add_session_config_entry("session.x64quantprecision", "1")  # or sums saturate where there is no VNNI
     session = onnxruntime.InferenceSession(export_onnx(model), options, providers=["CPUExecutionProvider"])
     kernels = Counter(n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node)
     assert kernels["QLinearConv"] == 2

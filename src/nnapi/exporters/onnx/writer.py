@@ -94,6 +94,7 @@ class File:
         self._constants: dict[Value, _Constant] = {}
         self._known: dict[tuple[Any, ...], Value] = {}
         self._written: dict[Value, Graph] = {}
+        self._bytes_read: set[Value] = set()
 
     def value(self) -> Value:
         """A new value."""
@@ -128,10 +129,25 @@ class File:
         attributes: Mapping[str, Any],
     ) -> tuple[Value, ...]:
         """Add a node to a graph; its outputs are new values. `name` is where it came from."""
+        inputs = [self._unread(value) for value in inputs]
         results = tuple(self.value() for _ in range(outputs))
         self._written.update(dict.fromkeys(results, graph))
         graph.nodes.append(_Node(type, tuple(inputs), results, f"{name or graph.name}/{type}_{results[0]}", attributes))
         return results
+
+    def _unread(self, value: Value) -> Value:
+        """`value`, or where it is a constant of signed bytes that a node reads already, the same once more.
+
+        ONNX Runtime makes signed filters and their zero points unsigned, and cannot do so twice to one constant.
+        """
+        constant = self._constants.get(value)
+        if constant is None or constant.array.dtype != np.int8:
+            return value
+        if value in self._bytes_read:
+            value = self.value()
+            self._constants[value] = constant
+        self._bytes_read.add(value)
+        return value
 
     def is_written(self, graph: Graph, value: Value) -> bool:
         """Whether a node of the graph gives the value."""
