@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -9,9 +15,12 @@ import nnapi
 from models import chain
 from nnapi.drivers.driver import PrepareOptions
 from nnapi.drivers.fake import FakeDriver
-from nnapi.drivers.reference import ReferenceDriver
+from nnapi.drivers.reference import PreparedReference, ReferenceDriver
 from nnapi.errors import CompileError, ExecutionError, NnapiError, UnsupportedOperation, UsageError
+from nnapi.ir.model import Model
+from nnapi.ops.types import Array
 from nnapi.partitioning.assign import assign
+from nnapi.report.plan import describe_plan
 from nnapi.runtime.session import Session, build_session
 
 X = np.arange(4, dtype=np.float32).reshape(1, 4)
@@ -119,6 +128,45 @@ def test_several_partitions_pass_values_on_and_are_timed() -> None:
     seconds = session.profile(X)
     assert len(seconds) == 3
     assert all(s > 0 for s in seconds)
+
+
+@dataclass
+class Slow(FakeDriver):
+    """A device that takes its time, for one at a time."""
+
+    def prepare(self, model: Model, options: PrepareOptions) -> PreparedReference:  # type: ignore[override]
+        return _Slow(model, lock=threading.Lock())
+
+
+@dataclass(frozen=True)
+class _Slow(PreparedReference):
+    lock: threading.Lock | None = None
+
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        assert self.lock is not None
+        with self.lock:
+            time.sleep(0.02)
+            return super().run(inputs, outputs)
+
+
+def test_threads_keep_several_devices_busy() -> None:
+    """What a plan for sustained speed promises: answers at the pace of the busiest device."""
+    adds = Slow("adds", costs={"ADD": 0.02}, default_cost=None, launch_cost=0.0)
+    muls = Slow("muls", costs={"MUL": 0.02}, default_cost=None, launch_cost=0.0)
+    plan = assign(chain("ADD", "MUL"), [adds, muls], preference="sustained_speed")
+    assert plan.chosen.seconds > 1.9 * plan.chosen.busiest
+    busiest = f"many answers: {plan.chosen.busiest * 1e3:.2f} ms each"
+    assert any(busiest in line for line in describe_plan(plan))
+    session = build_session(plan, {"adds": adds, "muls": muls}, PrepareOptions(), fallback=False)
+    started = time.perf_counter()
+    for _ in range(10):
+        session(X)
+    alone = time.perf_counter() - started
+    started = time.perf_counter()
+    with ThreadPoolExecutor(3) as pool:
+        for (y,) in pool.map(lambda _: session(X), range(10)):
+            np.testing.assert_array_equal(y, (X + X) * X)
+    assert time.perf_counter() - started < 0.8 * alone
 
 
 USAGE = {

@@ -35,7 +35,7 @@ class Alternative:
     joules: float
     partitions: int
     busiest: float = 0.0
-    """Seconds that the busiest of the resources works for one answer: what limits many."""
+    """Seconds that the busiest of the resources works for one answer: what limits many, asked for at the same time."""
     measured_seconds: float | None = None
 
 
@@ -104,6 +104,7 @@ class Plan:
             "precision": self.precision,
             "predicted_seconds": self.chosen.seconds,
             "measured_seconds": self.chosen.measured_seconds,
+            "busiest_seconds": self.chosen.busiest,
             "predicted_joules": self.chosen.joules,
             "is_optimal": self.is_optimal,
             "chosen": self.chosen.name,

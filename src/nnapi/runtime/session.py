@@ -33,7 +33,8 @@ class Fallback:
 class Session:
     """A model ready to run: arrays in, arrays out.
 
-    `plan` says what runs where and why, `fallbacks` what did not go as asked, `build_seconds` what preparing took.
+    `plan` says what runs where and why, `fallbacks` what did not go as asked, `build_seconds` what preparing took. One
+    call runs the partitions one after the other; calls of several threads keep several devices busy at the same time.
     """
 
     def __init__(self, plan: Plan, built: Sequence[Built], fallbacks: Sequence[Fallback] = ()) -> None:
