@@ -11,17 +11,19 @@ from ai_edge_litert.interpreter import Interpreter
 from nnapi.ir.builder import Builder
 from nnapi.ir.model import Model
 from nnapi.ops.table import OPERATIONS
-from nnapi.ops.types import B8, F32, I32, Q8, Q8PC, Q8S, Array, ChannelQuant, Operand, OperandType
+from nnapi.ops.types import B8, F32, I32, Q8, Q8PC, Q8S, Q16SYMM, Array, ChannelQuant, Operand, OperandType
 
 TOLERANCES = {
     F32: (2e-5, "other summation order, other approximations of exp and tanh; relative to the largest value"),
     Q8: (1, "a requantization may round another way"),
     Q8S: (1, "a requantization may round another way"),
+    Q16SYMM: (1, "a requantization may round another way, with a factor of 16 bits"),
     I32: (0, "integers are exact"),
     B8: (0, "booleans are exact"),
 }
-SCALE = {F32: 0.0, Q8: 0.05, Q8S: 0.05}
-ZERO = {F32: 0, Q8: 120, Q8S: -8}
+SCALE = {F32: 0.0, Q8: 0.05, Q8S: 0.05, Q16SYMM: 1 / 4000}
+ZERO = {F32: 0, Q8: 120, Q8S: -8, Q16SYMM: 0}
+OUTPUT = {Q8: (0.11, 125), Q8S: (0.11, -3), Q16SYMM: (1 / 500, 0)}
 FLOAT, INTEGER, BOTH, ALL = (F32,), (I32,), (F32, Q8, Q8S), (F32, I32, Q8, Q8S)
 
 
@@ -209,7 +211,7 @@ def one(operation: str, given: dict[str, Any], type: OperandType, *, seed: int =
     op = OPERATIONS[operation]
     outputs = None
     if type.is_quantized and op.outputs[0].quant is None and op.outputs[0].type == "T":
-        scale, zero = FIXED_OUTPUT.get(operation, {}).get(type, (0.11, ZERO[type] + 5))
+        scale, zero = FIXED_OUTPUT.get(operation, {}).get(type, OUTPUT[type])
         outputs = [Operand(type, (), scale, zero)]
     b.output(*b.add_many(operation, refs, outputs))
     return b.finish(), inputs

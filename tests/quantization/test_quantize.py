@@ -18,7 +18,7 @@ from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import Model
 from nnapi.ir.verify import feature_level, verify
 from nnapi.ops.numeric import dequantize
-from nnapi.ops.types import F16, F32, I32, Q8, Q8PC, Q8S
+from nnapi.ops.types import BEYOND, F16, F32, I32, Q8, Q8PC, Q8S
 from nnapi.pipeline import quantize
 from nnapi.quantization.metrics import sqnr
 from nnapi.quantization.page import page
@@ -36,6 +36,7 @@ RECIPES = [
     ("int8", 28, 4),
     ("uint8", 22, 3),
     ({"base": "mixed", "target_sqnr": 35.0}, 28, 4),
+    ("int16x8", 40, BEYOND),
 ]
 
 

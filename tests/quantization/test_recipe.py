@@ -10,7 +10,7 @@ from nnapi.errors import QuantizeError
 from nnapi.ir.model import Operation
 from nnapi.quantization.recipe import names, read_recipe
 
-NAMED = ["fp16", "dynamic_range", "int8_float_io", "int8", "uint8", "mixed"]
+NAMED = ["fp16", "dynamic_range", "int8_float_io", "int8", "int16x8", "uint8", "mixed"]
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -10,8 +10,8 @@ from nnapi.cli.options import device_option, load_model
 from nnapi.cli.output import json_option, print_json, print_table, progress
 from nnapi.drivers import registry
 from nnapi.ir.model import Model
-from nnapi.ir.verify import verify
-from nnapi.ops.types import ANDROID
+from nnapi.ir.verify import LevelNeed, levels, verify
+from nnapi.ops.types import ANDROID, BEYOND
 from nnapi.partitioning.verdict import Verdicts, judge
 from nnapi.pipeline import optimize, partition
 from nnapi.report.plan import describe_plan, refusals
@@ -34,15 +34,21 @@ def command(
         model = optimize(model)
     if level is not None:
         verify(model, level=level)
+    beyond = [n for n in levels(model) if n.need.level == BEYOND]
     answers = [judge(driver, model) for driver in drivers]
     plan = partition(model, devices, fallback=not no_fallback)
     if as_json:
-        return print_json({"devices": [_record(v, model) for v in answers], "plan": plan.to_json()})
+        nowhere = [{"operation": n.operation, "reason": str(n.need)} for n in beyond]
+        devices_record = [_record(v, model) for v in answers]
+        return print_json({"devices": devices_record, "int16x8": nowhere, "plan": plan.to_json()})
     for verdicts in answers:
         click.echo(f"{verdicts.device}: takes {verdicts.accepted} of {len(verdicts)} operations")
         rows = _rows(verdicts, model, show_all)
         if rows:
             print_table(("refused", "reason"), rows)
+    if beyond:
+        click.echo(f"16x8: {len(beyond)} of {len(model.operations)} operations, on no NNAPI accelerator")
+        print_table(("operation", "reason"), _beyond_rows(beyond, show_all))
     if level is not None:
         click.echo(f"fits feature level {level} ({ANDROID[level]})")
     for line in describe_plan(plan):
@@ -55,6 +61,13 @@ def _rows(verdicts: Verdicts, model: Model, show_all: bool) -> list[tuple[str, s
     if show_all:
         return [(label, reason) for _, label, reason in refused]
     counts = Counter((model.operations[n].type.rpartition("/")[2], reason) for n, _, reason in refused)
+    return [(f"{count} {type}", reason) for (type, reason), count in counts.most_common()]
+
+
+def _beyond_rows(beyond: list[LevelNeed], show_all: bool) -> list[tuple[str, str]]:
+    if show_all:
+        return [(n.operation, str(n.need)) for n in beyond]
+    counts = Counter((n.operation.partition(" ")[0], str(n.need)) for n in beyond)
     return [(f"{count} {type}", reason) for (type, reason), count in counts.most_common()]
 
 

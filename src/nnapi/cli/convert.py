@@ -12,7 +12,7 @@ import click
 from nnapi.cli.output import json_option, print_json, progress, size
 from nnapi.drivers.driver import Layout
 from nnapi.exporters.save import check_suffix, save
-from nnapi.ir.verify import feature_level
+from nnapi.ir.verify import feature_level, level_name
 from nnapi.pipeline import load, optimize
 
 LAYOUTS: Final[Mapping[str, Layout | None]] = {"nhwc": "nhwc", "nchw": "nchw", "keep": None}
@@ -42,19 +42,17 @@ def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool,
         with progress(f"Writing {output}"):
             save(model, output)
         files.append({"path": output, "bytes": Path(output).stat().st_size})
+    level = feature_level(model)
     record = {
         "source": source,
         "operations": len(model.operations),
-        "feature_level": feature_level(model),
+        "feature_level": level,
         "seconds": seconds,
         "files": files,
     }
     if as_json:
         return print_json(record)
-    click.echo(
-        f"{source}: {len(model.operations)} operations, feature level {record['feature_level']}, "
-        f"converted in {seconds:.2f} s"
-    )
+    click.echo(f"{source}: {len(model.operations)} operations, {level_name(level)}, converted in {seconds:.2f} s")
     for file in files:
         click.echo(f"  {file['path']}  {size(Path(str(file['path'])).stat().st_size)}")
     return None

@@ -11,9 +11,9 @@ from nnapi.cli.options import load_model
 from nnapi.cli.output import json_option, print_json, print_table, size
 from nnapi.ir.model import Model
 from nnapi.ir.text import print_model
-from nnapi.ir.verify import LevelNeed, levels
+from nnapi.ir.verify import LevelNeed, level_name, level_of, levels
 from nnapi.ir.work import macs
-from nnapi.ops.types import ANDROID, Operand
+from nnapi.ops.types import BEYOND, Operand
 from nnapi.pipeline import optimize
 
 
@@ -29,7 +29,7 @@ def command(source: str, show_levels: bool, text: bool, optimized: bool, as_json
     if optimized:
         model = optimize(model)
     needs = levels(model)
-    level = max((n.need.level for n in needs), default=1)
+    level = level_of(needs)
     if as_json:
         return print_json(_record(model, needs, level))
     if text:
@@ -39,7 +39,7 @@ def command(source: str, show_levels: bool, text: bool, optimized: bool, as_json
         f"{model.name or source}: {len(model.operations)} operations, {macs(model) / 1e6:.1f} M MACs, "
         f"{size(weight_bytes(model))} of constants"
     )
-    click.echo(f"feature level {level} ({ANDROID[level]})")
+    click.echo(level_name(level))
     for kind, operands in (("input", model.input_operands), ("output", model.output_operands)):
         for operand in operands:
             click.echo(f"{kind:<6} {operand.name}: {_typed(operand)}")
@@ -50,9 +50,10 @@ def command(source: str, show_levels: bool, text: bool, optimized: bool, as_json
     return None
 
 
-def _level_rows(needs: list[LevelNeed]) -> list[tuple[int, str, int]]:
+def _level_rows(needs: list[LevelNeed]) -> list[tuple[int | str, str, int]]:
     counts = Counter((n.need.level, str(n.need)) for n in needs)
-    return [(level, reason, count) for (level, reason), count in sorted(counts.items(), key=lambda item: -item[0][0])]
+    ordered = sorted(counts.items(), key=lambda item: -item[0][0])
+    return [("none" if level == BEYOND else level, reason, count) for (level, reason), count in ordered]
 
 
 def _typed(operand: Operand) -> str:
@@ -74,7 +75,7 @@ def weight_bytes(model: Model) -> int:
     return sum(seen.values())
 
 
-def _record(model: Model, needs: list[LevelNeed], level: int) -> dict[str, object]:
+def _record(model: Model, needs: list[LevelNeed], level: int | None) -> dict[str, object]:
     def described(operand: Operand) -> dict[str, object]:
         return {"name": operand.name, "type": operand.type.name, "dimensions": operand.dimensions,
                 "scale": operand.scale, "zero_point": operand.zero_point}  # fmt: skip

@@ -14,7 +14,7 @@ from nnapi.cli.output import json_option, print_json, print_table, progress, siz
 from nnapi.errors import UsageError
 from nnapi.exporters.save import check_suffix, save
 from nnapi.ir.file import writing
-from nnapi.ir.verify import feature_level
+from nnapi.ir.verify import feature_level, level_name
 from nnapi.pipeline import optimize, read_calibration
 from nnapi.quantization.page import decibels, page
 from nnapi.quantization.quantize import quantize_model
@@ -81,9 +81,9 @@ def _list(as_json: bool) -> None:
         print_table(("recipe", "what it does"), [(r.name, r.description) for r in recipes])
 
 
-def _print(report: Report, level: int) -> None:
+def _print(report: Report, level: int | None) -> None:
     click.echo(
-        f"{report.recipe}: weights {size(report.bytes_before)} -> {size(report.bytes_after)}, feature level {level}"
+        f"{report.recipe}: weights {size(report.bytes_before)} -> {size(report.bytes_after)}, {level_name(level)}"
     )
     for k, value in enumerate(report.outputs):
         click.echo(f"output {k}: SQNR {decibels(value)}")

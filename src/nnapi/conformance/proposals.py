@@ -22,6 +22,7 @@ from nnapi.ops.types import (
     F16,
     F32,
     I32,
+    MAX_FEATURE_LEVEL,
     OMITTED,
     Q8,
     Q8PC,
@@ -99,7 +100,8 @@ class Proposer:
         self.op = op
         self.rng = rng
         self.signature: Signature = rng.choice(op.signatures)
-        self.types: Types = rng.choice(op.types) if op.types else Types(op.since)
+        rows = [row for row in op.types if row.since <= MAX_FEATURE_LEVEL]
+        self.types: Types = rng.choice(rows) if rows else Types(op.since)
         self._numbers = np.random.default_rng(rng.getrandbits(32))
         self._sizes = rng.choices(SIZES, k=rng.randint(1, 3))
         self._rank = rng.randint(1, 4)

@@ -72,7 +72,7 @@ def run_case(case: Case, driver: Driver) -> Outcome:
 
 def _judge(case: Case, driver: Driver) -> tuple[Status, str]:
     level = feature_level(case.model)
-    if case.level is not None and level > case.level and not case.expect_failure:
+    if case.level is not None and (level is None or level > case.level) and not case.expect_failure:
         return "failed", f"needs feature level {level}, must be accepted at {case.level}"
     for verdict in driver.supported(case.model):
         if isinstance(verdict, Reject):

@@ -13,9 +13,9 @@ from nnapi.ir.model import Model, Operation
 from nnapi.ops.op import Call, Need, Result
 from nnapi.ops.types import (
     ANDROID,
+    BEYOND,
     I32,
     MAX_ELEMENTS,
-    MAX_FEATURE_LEVEL,
     MODEL,
     OMITTED,
     Q8PC,
@@ -39,19 +39,34 @@ class LevelNeed(NamedTuple):
     need: Need
 
 
-def verify(model: Model, *, level: int = MAX_FEATURE_LEVEL) -> None:
+def verify(model: Model, *, level: int = BEYOND) -> None:
     """Check every rule of NNAPI that is known before execution; ModelError names operation, limit and value.
 
-    `level` is the feature level (1 to 8) that the model must fit.
+    `level` is the feature level (1 to 8) that the model must fit; without one, 16x8 may be in it too.
     """
     for label, need in levels(model):
         if need.level > level:
             raise ModelError(f"{need}, the target has {level} ({ANDROID[level]})", operation=label)
 
 
-def feature_level(model: Model) -> int:
-    """The lowest feature level (1 to 8) that takes the model; extensions count for none."""
-    return max((need.level for _, need in levels(model)), default=1)
+def feature_level(model: Model) -> int | None:
+    """The lowest feature level (1 to 8) that takes the model, None where none does; extensions count for none."""
+    return level_of(levels(model))
+
+
+def level_of(needs: Sequence[LevelNeed]) -> int | None:
+    """`feature_level` of a model with these needs."""
+    level = max((n.need.level for n in needs), default=1)
+    return None if level == BEYOND else level
+
+
+def level_name(level: int | None) -> str:
+    """A feature level for people to read.
+
+    >>> level_name(4), level_name(None)
+    ('feature level 4 (Android 11)', "no feature level (16x8: TFLite's kernels)")
+    """
+    return f"feature level {level} ({ANDROID[level]})" if level else "no feature level (16x8: TFLite's kernels)"
 
 
 def levels(model: Model) -> list[LevelNeed]:

@@ -9,14 +9,15 @@ import numpy as np
 
 from nnapi.ops.numeric import activation_range, dequantize, fuse, quantize, requantize
 from nnapi.ops.op import Call, Need, Types
-from nnapi.ops.types import F16, F32, I32, Q8, Q8PC, Q8S, Array, Operand
+from nnapi.ops.types import BEYOND, F16, F32, I32, Q8, Q8PC, Q8S, Q16SYMM, Array, Operand
 from nnapi.ops.window import Size, check_equal, sizes
 
 UNIFORM_TYPES = (
     Types(1, T=F32, W=F32, B=F32), Types(3, T=F16, W=F16, B=F16),
     Types(1, T=Q8, W=Q8, B=I32), Types(4, T=Q8S, W=Q8S, B=I32),
 )  # fmt: skip
-PER_CHANNEL_TYPES = (Types(3, T=Q8, W=Q8PC, B=I32), Types(4, T=Q8S, W=Q8PC, B=I32))
+INT16X8_TYPES = Types(BEYOND, T=Q16SYMM, W=Q8PC, B=I32)
+PER_CHANNEL_TYPES = (Types(3, T=Q8, W=Q8PC, B=I32), Types(4, T=Q8S, W=Q8PC, B=I32), INT16X8_TYPES)
 """Input T, weights W, bias B."""
 
 _FLOAT32_EXACT = 2**24

@@ -13,16 +13,16 @@ from nnapi.ops.fixed_point import HIGH, multiplier, product, saturate16, scale_t
 from nnapi.ops.numeric import dequantize, fuse, quantize
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, Types, same
 from nnapi.ops.shape import axis_of, broadcast, same_shape
-from nnapi.ops.types import F16, F32, FLOAT16, FLOAT32, INT32, Q8, Q8S, Array, OperandType, Shape
+from nnapi.ops.types import BEYOND, F16, F32, FLOAT16, FLOAT32, INT32, Q8, Q8S, Q16SYMM, Array, OperandType, Shape
 from nnapi.ops.unary import ANY_RANK, pointwise
 
 _LARGEST_FACTOR = 128
 """Input scale / output scale above which HARD_SWISH has no fixed point."""
 Quant = str | Mapping[OperandType, tuple[float, int]] | None
 
-UNIT: Quant = {Q8: (1 / 256, 0), Q8S: (1 / 256, -128)}
+UNIT: Quant = {Q8: (1 / 256, 0), Q8S: (1 / 256, -128), Q16SYMM: (1 / 32768, 0)}
 """What LOGISTIC and SOFTMAX store 0 to 1 as."""
-SYMMETRIC: Quant = {Q8: (1 / 128, 128), Q8S: (1 / 128, 0)}
+SYMMETRIC: Quant = {Q8: (1 / 128, 128), Q8S: (1 / 128, 0), Q16SYMM: (1 / 32768, 0)}
 """What TANH stores -1 to 1 as."""
 
 
@@ -130,16 +130,15 @@ def _log_softmax(call: Call) -> list[Array]:
 
 
 _QUANT8_SINCE_1 = {F32: 1, Q8: 1, F16: 3, Q8S: 4}
+_SINCE_1 = {**_QUANT8_SINCE_1, Q16SYMM: BEYOND}
 
-LOGISTIC = _activation("LOGISTIC", 14, "1 / (1 + e^-input)", _logistic, UNIT, _QUANT8_SINCE_1)
-RELU = _activation("RELU", 19, "max(0, input)", partial(fuse, fuse_code=numeric.RELU), "input", _QUANT8_SINCE_1)
+LOGISTIC = _activation("LOGISTIC", 14, "1 / (1 + e^-input)", _logistic, UNIT, _SINCE_1)
+RELU = _activation("RELU", 19, "max(0, input)", partial(fuse, fuse_code=numeric.RELU), "input", _SINCE_1)
 RELU1 = _activation(
     "RELU1", 20, "min(1, max(-1, input))", partial(fuse, fuse_code=numeric.RELU1), "input", _QUANT8_SINCE_1
 )
-RELU6 = _activation(
-    "RELU6", 21, "min(6, max(0, input))", partial(fuse, fuse_code=numeric.RELU6), "input", _QUANT8_SINCE_1
-)
-TANH = _activation("TANH", 28, "tanh(input)", np.tanh, SYMMETRIC, {F32: 1, F16: 3, Q8: 3, Q8S: 4})
+RELU6 = _activation("RELU6", 21, "min(6, max(0, input))", partial(fuse, fuse_code=numeric.RELU6), "input", _SINCE_1)
+TANH = _activation("TANH", 28, "tanh(input)", np.tanh, SYMMETRIC, {F32: 1, F16: 3, Q8: 3, Q8S: 4, Q16SYMM: BEYOND})
 HARD_SWISH = Op(
     "HARD_SWISH", 99, 4, (Signature((Param("input", "T", rank=ANY_RANK),)),), (Result("output", "T"),),
     types=same({F32: 4, F16: 4, Q8: 4, Q8S: 4}), infer=same_shape(), reference=_hard_swish,
@@ -161,6 +160,7 @@ SOFTMAX = Op(
     (Result("output", "T", UNIT),),
     types=(
         Types(1, T=F32, S=FLOAT32), Types(1, T=Q8, S=FLOAT32), Types(3, T=F16, S=FLOAT16), Types(4, T=Q8S, S=FLOAT32),
+        Types(BEYOND, T=Q16SYMM, S=FLOAT32),
     ),
     infer=_softmax_shape, reference=_softmax, formula="e^(beta * input) / sum over axis(e^(beta * input))",
     rules=_softmax_needs,

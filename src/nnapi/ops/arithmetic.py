@@ -11,7 +11,7 @@ from nnapi.ops.accumulate import store
 from nnapi.ops.numeric import NONE, dequantize, fuse, quantize, requantize
 from nnapi.ops.op import Call, Kernel, Need, Op, Param, Result, Signature, same
 from nnapi.ops.shape import broadcast
-from nnapi.ops.types import F16, F32, I32, INT32, MAX_ELEMENTS, Q8, Q8S, Array, Shape
+from nnapi.ops.types import BEYOND, F16, F32, I32, INT32, MAX_ELEMENTS, Q8, Q8S, Q16SYMM, Array, Shape
 
 BINARY = Signature((Param("input0", "T", rank=(1, 4)), Param("input1", "T", rank=(1, 4)), Param("activation", INT32)))
 RESULT = (Result("output", "T"),)
@@ -86,7 +86,7 @@ def _arithmetic(
 ) -> Op:  # fmt: skip
     levels = {F32: float_since, F16: 3, I32: 4}
     if on_quantized:
-        levels |= {Q8: quant8_since, Q8S: 4}
+        levels |= {Q8: quant8_since, Q8S: 4, Q16SYMM: BEYOND}
     return Op(
         name, code, float_since, (BINARY,), RESULT, types=same(levels), infer=_broadcast,
         reference=_kernel(function, on_integers, on_quantized), formula=formula, rules=_rules,

@@ -10,7 +10,7 @@ import numpy as np
 from nnapi.ops.integers import PADDINGS, SINCE_1, SINCE_2, bounded, integers, padded, paddings
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, same
 from nnapi.ops.shape import axis_of
-from nnapi.ops.types import F16, F32, I32, INT32, Q8, Q8S, Array, Shape
+from nnapi.ops.types import BEYOND, F16, F32, I32, INT32, Q8, Q8S, Q16SYMM, Array, Shape
 from nnapi.ops.window import (
     OPTIONAL_LAYOUT,
     Size,
@@ -171,7 +171,7 @@ def _channel_shuffle(call: Call) -> list[Array]:
 CHANNEL_SHUFFLE = Op(
     "CHANNEL_SHUFFLE", 46, 3,
     (Signature((Param("input", "T", rank=(1, 4)), Param("num_groups", INT32), Param("axis", INT32))),), RESULT,
-    same({F32: 3, F16: 3, Q8: 3, Q8S: 4}), infer=_shuffled, reference=_channel_shuffle,
+    same({F32: 3, F16: 3, Q8: 3, Q8S: 4, Q16SYMM: BEYOND}), infer=_shuffled, reference=_channel_shuffle,
     formula="along axis: output[k * num_groups + g] = input[g * group_size + k]",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 from nnapi.ops.numeric import dequantize, quantize
 from nnapi.ops.op import Call, Op, Param, Result, Signature, same
 from nnapi.ops.shape import broadcast
-from nnapi.ops.types import B8, F16, F32, I32, Q8, Q8S, Array, OperandType, Shape
+from nnapi.ops.types import B8, BEYOND, F16, F32, I32, Q8, Q8S, Q16SYMM, Array, OperandType, Shape
 from nnapi.ops.unary import ANY_RANK
 
 
@@ -51,7 +51,7 @@ def _select(call: Call) -> list[Array]:
     return [quantize(np.where(call.array("condition"), _value(call, "input0"), _value(call, "input1")), call.output)]
 
 
-_NUMBER = {F32: 3, F16: 3, I32: 3, Q8: 3, Q8S: 4}
+_NUMBER = {F32: 3, F16: 3, I32: 3, Q8: 3, Q8S: 4, Q16SYMM: BEYOND}
 _ANY = _NUMBER | {B8: 3}
 
 EQUAL = _binary("EQUAL", 48, "input0 == input1", np.equal, _ANY, B8)

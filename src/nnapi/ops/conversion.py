@@ -7,7 +7,7 @@ import numpy as np
 from nnapi.ops.numeric import dequantize, quantize, saturate
 from nnapi.ops.op import Call, Kernel, Op, Param, Result, Signature, Types
 from nnapi.ops.shape import same_shape
-from nnapi.ops.types import B8, F16, F32, I32, Q8, Q8PC, Q8S, Q8SYMM, Q16, Q16SYMM, Array
+from nnapi.ops.types import B8, BEYOND, F16, F32, I32, Q8, Q8PC, Q8S, Q8SYMM, Q16, Q16SYMM, Array
 from nnapi.ops.unary import ANY_RANK
 
 
@@ -38,6 +38,7 @@ DEQUANTIZE = _conversion(
     (
         Types(1, T=Q8, O=F32), Types(3, T=Q8, O=F16), Types(3, T=Q8SYMM, O=F32), Types(3, T=Q8SYMM, O=F16),
         Types(3, T=Q8PC, O=F32), Types(3, T=Q8PC, O=F16), Types(4, T=Q8S, O=F32), Types(4, T=Q8S, O=F16),
+        Types(BEYOND, T=Q16SYMM, O=F32),
     ),
     _requantize, rank=(1, 4),
 )  # fmt: skip
@@ -51,7 +52,8 @@ CAST = _conversion(
 )  # fmt: skip
 QUANTIZE = _conversion(
     "QUANTIZE", 72, "round(input / scale) + zero point, saturated",
-    (Types(3, T=F32, O=Q8), Types(3, T=F16, O=Q8), Types(4, T=F32, O=Q8S), Types(4, T=F16, O=Q8S)),
+    (Types(3, T=F32, O=Q8), Types(3, T=F16, O=Q8), Types(4, T=F32, O=Q8S), Types(4, T=F16, O=Q8S),
+     Types(BEYOND, T=F32, O=Q16SYMM)),
     _requantize,
 )  # fmt: skip
 

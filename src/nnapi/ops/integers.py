@@ -8,11 +8,11 @@ from typing import Final
 
 from nnapi.ops.op import Call, Need, Param
 from nnapi.ops.shape import elements
-from nnapi.ops.types import F16, F32, I32, MAX_ELEMENTS, Q8, Q8S, OperandType, Shape
+from nnapi.ops.types import BEYOND, F16, F32, I32, MAX_ELEMENTS, Q8, Q8S, Q16SYMM, OperandType, Shape
 
-SINCE_1: Final[Mapping[OperandType, int]] = {F32: 1, Q8: 1, F16: 3, Q8S: 4}
-SINCE_2: Final[Mapping[OperandType, int]] = {F32: 2, Q8: 2, F16: 3, Q8S: 4}
-SINCE_3: Final[Mapping[OperandType, int]] = {F32: 3, F16: 3, Q8: 3, I32: 3, Q8S: 4}
+SINCE_1: Final[Mapping[OperandType, int]] = {F32: 1, Q8: 1, F16: 3, Q8S: 4, Q16SYMM: BEYOND}
+SINCE_2: Final[Mapping[OperandType, int]] = {F32: 2, Q8: 2, F16: 3, Q8S: 4, Q16SYMM: BEYOND}
+SINCE_3: Final[Mapping[OperandType, int]] = {F32: 3, F16: 3, Q8: 3, I32: 3, Q8S: 4, Q16SYMM: BEYOND}
 """Types of operations that only move elements, by the level that brought the operation."""
 MAX_BYTES: Final = 2**32 - 1
 """NNAPI counts the bytes of one operand in 32 bits."""

@@ -10,7 +10,7 @@ from nnapi.ops.integers import SINCE_1, SINCE_3, bounded, empty_needs
 from nnapi.ops.numeric import dequantize, quantize
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, same
 from nnapi.ops.shape import axis_of
-from nnapi.ops.types import F16, F32, I32, INT32, Q8, Q8S, Array, Operand, Shape
+from nnapi.ops.types import BEYOND, F16, F32, I32, INT32, Q8, Q8S, Q16SYMM, Array, Operand, Shape
 
 MAX_OUTPUTS = 2**16
 """More parts than any model has; a number without a limit would be a way to take all memory."""
@@ -136,7 +136,7 @@ def _pack_rules(call: Call) -> Iterable[Need]:
 PACK = Op(
     "PACK", 103, 6,
     (Signature((Param("axis", INT32), Param("inputs", "T", rank=(1, 7), variadic=True))),),
-    (Result("output", "T", quant="inputs"),), same(dict.fromkeys((F32, F16, Q8, Q8S, I32), 6)),
+    (Result("output", "T", quant="inputs"),), same({**dict.fromkeys((F32, F16, Q8, Q8S, I32), 6), Q16SYMM: BEYOND}),
     infer=_packed, reference=_pack, rules=_pack_rules, formula="inputs side by side along a new dimension at axis",
 )  # fmt: skip
 

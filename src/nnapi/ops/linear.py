@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nnapi.ops.accumulate import UNIFORM_TYPES, check_bias, check_scales, exact_factors, finish, store
+from nnapi.ops.accumulate import INT16X8_TYPES, UNIFORM_TYPES, check_bias, check_scales, exact_factors, finish, store
 from nnapi.ops.fixed_point import scale_twice
 from nnapi.ops.numeric import NONE
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, same
 from nnapi.ops.shape import elements
-from nnapi.ops.types import BOOL, F16, F32, I32, Q8S, Array, Shape
+from nnapi.ops.types import BEYOND, BOOL, F16, F32, I32, Q8S, Q16SYMM, Array, Shape
 from nnapi.ops.window import ACTIVATION, check_activation, check_equal, sizes, zero_batch_needs
 
 RESULT = (Result("output", "T"),)
@@ -106,8 +106,8 @@ FULLY_CONNECTED = Op(
             Param("input", "T", rank=(2, 4)), Param("filter", "W", rank=2), Param("bias", "B", rank=1), ACTIVATION,
         )),
     ),
-    RESULT, UNIFORM_TYPES, infer=_fully_connected_shape, reference=_fully_connected, macs=_fully_connected_macs,
-    rules=_fully_connected_rules,
+    RESULT, (*UNIFORM_TYPES, INT16X8_TYPES), infer=_fully_connected_shape, reference=_fully_connected,
+    macs=_fully_connected_macs, rules=_fully_connected_rules,
     formula="activation(bias[o] + sum over i of input[b, i] * filter[o, i]), input as [batch, input size]",
 )  # fmt: skip
 BATCH_MATMUL = Op(
@@ -118,7 +118,8 @@ BATCH_MATMUL = Op(
             Param("adj_x", BOOL, omissible=True), Param("adj_y", BOOL, omissible=True),
         )),
     ),
-    RESULT, same(dict.fromkeys((F32, F16, I32, Q8S), 6)), infer=_matmul_shape, reference=_matmul, macs=_matmul_macs,
+    RESULT, same({**dict.fromkeys((F32, F16, I32, Q8S), 6), Q16SYMM: BEYOND}), infer=_matmul_shape, reference=_matmul,
+    macs=_matmul_macs,
     formula="matrix product of each pair of slices; adj_x and adj_y transpose input0's and input1's first",
 )  # fmt: skip
 

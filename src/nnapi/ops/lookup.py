@@ -10,7 +10,7 @@ import numpy as np
 from nnapi.ops.fingerprint import fingerprint64
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, Types, same
 from nnapi.ops.shape import axis_of
-from nnapi.ops.types import F16, F32, I32, INT32, Q8, Q8S, Array, Shape
+from nnapi.ops.types import BEYOND, F16, F32, I32, INT32, Q8, Q8S, Q16SYMM, Array, Shape
 from nnapi.ops.unary import ANY_RANK
 
 SPARSE_DEPRECATED, DENSE, SPARSE = 1, 2, 3
@@ -143,8 +143,8 @@ LSH_PROJECTION = Op(
 GATHER = Op(
     "GATHER", 51, 3,
     (Signature((Param("input", "T", rank=ANY_RANK), Param("axis", INT32), Param("indices", I32, rank=ANY_RANK))),),
-    (Result("output", "T", "input"),), types=same({F32: 3, F16: 3, I32: 3, Q8: 3, Q8S: 4}), infer=_gather_shape,
-    reference=_gather, formula="input[..., indices, ...] along axis",
+    (Result("output", "T", "input"),), types=same({F32: 3, F16: 3, I32: 3, Q8: 3, Q8S: 4, Q16SYMM: BEYOND}),
+    infer=_gather_shape, reference=_gather, formula="input[..., indices, ...] along axis",
 )  # fmt: skip
 
 OPERATIONS = (EMBEDDING_LOOKUP, HASHTABLE_LOOKUP, LSH_PROJECTION, GATHER)

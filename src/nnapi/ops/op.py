@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from nnapi.errors import ModelError
-from nnapi.ops.types import ANDROID, Array, Operand, OperandType, Shape
+from nnapi.ops.types import ANDROID, BEYOND, Array, Operand, OperandType, Shape
 
 TypeExpr = str | OperandType | tuple[OperandType, ...]
 
@@ -31,6 +31,8 @@ class Need(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
+        if self.level == BEYOND:
+            return f"no NNAPI accelerator takes 16x8: {self.reason} runs on TFLite's kernels"
         return f"{self.reason} needs feature level {self.level} ({ANDROID[self.level]})"
 
 
@@ -69,7 +71,10 @@ class Result:
 
 
 class Types:
-    """One row of types that may be used together: `Types(3, T=F16, B=F16)` since feature level 3."""
+    """One row of types that may be used together: `Types(3, T=F16, B=F16)` since feature level 3.
+
+    Rows of level BEYOND are no part of NNAPI: those that TFLite's kernels take with 16-bit activations.
+    """
 
     __slots__ = ("bind", "since")
 
@@ -280,7 +285,9 @@ class Call:
         op, name = self.op, self.op.name
         if op.since > 1:
             yield Need(op.since, name)
-        if self.types.since > op.since:
+        if self.types.since == BEYOND:
+            yield Need(BEYOND, name)
+        elif self.types.since > op.since:
             types = ", ".join(dict.fromkeys(t.name for t in self.types.bind.values()))
             yield Need(self.types.since, f"{name} of {types}")
         for param, at in self.slots[: self._significant]:

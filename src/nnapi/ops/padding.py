@@ -8,7 +8,7 @@ import numpy as np
 
 from nnapi.ops.integers import PADDINGS, SINCE_2, bounded, empty_needs, padded, paddings
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, Types, same
-from nnapi.ops.types import F16, F32, FLOAT16, FLOAT32, I32, INT32, Q8, Q8S, Array, Shape
+from nnapi.ops.types import BEYOND, F16, F32, FLOAT16, FLOAT32, I32, INT32, Q8, Q8S, Q16SYMM, Array, Shape
 
 INPUT = Param("input", "T", rank=(1, 4))
 RESULT = (Result("output", "T", quant="input"),)
@@ -60,7 +60,8 @@ def _pad_with_value(call: Call) -> list[Array]:
 
 PAD_V2 = Op(
     "PAD_V2", 69, 3, (Signature((INPUT, PADDINGS, Param("pad_value", "V"))),), RESULT,
-    (Types(3, T=F32, V=FLOAT32), Types(3, T=F16, V=FLOAT16), Types(3, T=Q8, V=INT32), Types(4, T=Q8S, V=INT32)),
+    (Types(3, T=F32, V=FLOAT32), Types(3, T=F16, V=FLOAT16), Types(3, T=Q8, V=INT32), Types(4, T=Q8S, V=INT32),
+     Types(BEYOND, T=Q16SYMM, V=INT32)),
     infer=_padded_with_value, reference=_pad_with_value,
     formula="input with paddings[i] times pad_value (as stored, where quantized) before and after it in dimension i",
 )  # fmt: skip
@@ -86,7 +87,7 @@ def _mirror_pad(call: Call) -> list[Array]:
 
 MIRROR_PAD = Op(
     "MIRROR_PAD", 104, 7, (Signature((Param("input", "T", rank=(1, 8)), PADDINGS, Param("mode", INT32))),), RESULT,
-    same(dict.fromkeys((F32, F16, Q8, Q8S, I32), 7)), infer=_mirrored, reference=_mirror_pad,
+    same({**dict.fromkeys((F32, F16, Q8, Q8S, I32), 7), Q16SYMM: BEYOND}), infer=_mirrored, reference=_mirror_pad,
     formula="input with paddings[i] elements mirrored at its edges; mode 0 does not repeat the edge, 1 does",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 from nnapi.ops.numeric import activation_range, dequantize, fuse, quantize
 from nnapi.ops.op import Call, Op, Param, Result, Signature, same
 from nnapi.ops.shape import elements
-from nnapi.ops.types import F16, F32, INT32, Q8, Q8S, Array, Operand, OperandType, Shape
+from nnapi.ops.types import BEYOND, F16, F32, INT32, Q8, Q8S, Q16SYMM, Array, Operand, OperandType, Shape
 from nnapi.ops.window import (
     ACTIVATION,
     OPTIONAL_LAYOUT,
@@ -112,16 +112,16 @@ def _pool(name: str, code: int, formula: str, types: dict[OperandType, int], poo
     )  # fmt: skip
 
 
-QUANT8 = {Q8: 1, Q8S: 4}
+QUANT = {Q8: 1, Q8S: 4, Q16SYMM: BEYOND}
 AVERAGE_POOL_2D = _pool(
     "AVERAGE_POOL_2D", 1, "activation(mean of the input pixels under the window, padding not counted)",
-    FLOATS | QUANT8, _average,
+    FLOATS | QUANT, _average,
 )  # fmt: skip
 L2_POOL_2D = _pool(
     "L2_POOL_2D", 12, "activation(square root of the mean of squares of the input pixels under the window)", FLOATS, _l2
 )  # fmt: skip
 MAX_POOL_2D = _pool(
-    "MAX_POOL_2D", 17, "activation(largest input pixel under the window)", FLOATS | QUANT8, _max
+    "MAX_POOL_2D", 17, "activation(largest input pixel under the window)", FLOATS | QUANT, _max
 )  # fmt: skip
 
 OPERATIONS = (AVERAGE_POOL_2D, L2_POOL_2D, MAX_POOL_2D)

@@ -11,7 +11,7 @@ import numpy as np
 from nnapi.ops.numeric import dequantize, quantize, saturate
 from nnapi.ops.op import Call, Op, Param, Result, Signature, same
 from nnapi.ops.shape import axis_of
-from nnapi.ops.types import B8, BOOL, F16, F32, I32, INT32, Q8, Q8S, Array, Operand, OperandType, Shape
+from nnapi.ops.types import B8, BEYOND, BOOL, F16, F32, I32, INT32, Q8, Q8S, Q16SYMM, Array, Operand, OperandType, Shape
 
 
 def _axes(call: Call, rank: int) -> frozenset[int]:
@@ -81,9 +81,11 @@ def _prod(x: Array, **how: object) -> Array:
 
 
 _FLOAT = {F32: 3, F16: 3}
-_ORDERED = _FLOAT | {Q8: 3, Q8S: 4}
+_ORDERED = _FLOAT | {Q8: 3, Q8S: 4, Q16SYMM: BEYOND}
 
-MEAN = _reduction("MEAN", 31, "mean over axes(input)", _mean, {F32: 2, Q8: 2, F16: 3, Q8S: 4}, keep_dims=INT32)
+MEAN = _reduction(
+    "MEAN", 31, "mean over axes(input)", _mean, {F32: 2, Q8: 2, F16: 3, Q8S: 4, Q16SYMM: BEYOND}, keep_dims=INT32
+)
 REDUCE_ALL = _reduction("REDUCE_ALL", 75, "all over axes(input)", np.all, {B8: 3})
 REDUCE_ANY = _reduction("REDUCE_ANY", 76, "any over axes(input)", np.any, {B8: 3})
 REDUCE_MAX = _reduction("REDUCE_MAX", 77, "max over axes(input)", np.max, _ORDERED)

@@ -11,6 +11,7 @@ from nnapi.ops.op import Call, Op, Param, Result, Signature, Types, same
 from nnapi.ops.shape import axis_of
 from nnapi.ops.types import (
     B8,
+    BEYOND,
     F16,
     F32,
     FLOAT16,
@@ -25,7 +26,7 @@ from nnapi.ops.types import (
     Q16SYMM,
     Array,
     Shape,
-)  # fmt: skip
+)
 
 MAX_RANK = 4
 INPUT = Param("input", "T", rank=(1, MAX_RANK))
@@ -210,7 +211,7 @@ def _reverse(call: Call) -> list[Array]:
 
 REVERSE = Op(
     "REVERSE", 105, 7, (Signature((ANY_RANK, Param("axis", I32, rank=1))),), RESULT,
-    same(dict.fromkeys((F32, F16, Q8, Q8S, I32), 7)),
+    same({**dict.fromkeys((F32, F16, Q8, Q8S, I32), 7), Q16SYMM: BEYOND}),
     infer=_reversed, reference=_reverse, formula="input back to front along dimension axis",
 )  # fmt: skip
 

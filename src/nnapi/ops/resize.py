@@ -9,7 +9,21 @@ import numpy as np
 
 from nnapi.ops.op import Call, Op, Param, Result, Signature, Types
 from nnapi.ops.shape import elements
-from nnapi.ops.types import BOOL, F16, F32, FLOAT16, FLOAT32, INT32, MAX_ELEMENTS, Q8, Q8S, Array, Shape
+from nnapi.ops.types import (
+    BEYOND,
+    BOOL,
+    F16,
+    F32,
+    FLOAT16,
+    FLOAT32,
+    INT32,
+    MAX_ELEMENTS,
+    Q8,
+    Q8S,
+    Q16SYMM,
+    Array,
+    Shape,
+)  # fmt: skip
 from nnapi.ops.window import (
     LAYOUT,
     OPTIONAL_LAYOUT,
@@ -45,7 +59,7 @@ def _signatures(layout: Param) -> tuple[Signature, Signature]:
 def _types(float32_since: int) -> tuple[Types, ...]:
     return (
         Types(float32_since, T=F32, S=FLOAT32), Types(3, T=F16, S=FLOAT16), Types(3, T=Q8, S=FLOAT32),
-        Types(4, T=Q8S, S=FLOAT32),
+        Types(4, T=Q8S, S=FLOAT32), Types(BEYOND, T=Q16SYMM, S=FLOAT32),
     )  # fmt: skip
 
 

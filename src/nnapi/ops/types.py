@@ -88,6 +88,8 @@ ANDROID: Final = {
 }  # fmt: skip
 """The first Android release of each NNAPI feature level."""
 MAX_FEATURE_LEVEL: Final = 8
+BEYOND: Final = MAX_FEATURE_LEVEL + 1
+"""The level of what no feature level has: 16-bit activations beside 8-bit weights, 16x8, as TFLite's kernels take."""
 
 
 class _Omitted(enum.Enum):

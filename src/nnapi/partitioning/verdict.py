@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nnapi.drivers.driver import Accept, Driver, Reject, Verdict
+from nnapi.drivers.driver import Accept, DeviceType, Driver, Reject, Verdict
 from nnapi.errors import DriverError
 from nnapi.ir.model import Model
-from nnapi.ops.types import ANDROID, MAX_FEATURE_LEVEL
+from nnapi.ops.types import ANDROID, BEYOND, MAX_FEATURE_LEVEL
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,13 @@ def _final(driver: Driver, model: Model, n: int, answer: Verdict) -> Verdict:
         if refusal is None:
             return Accept(f"inlined as {len(body.operations)} operations")
         return Reject(f"{operation.type.rpartition('/')[2]}: its decomposition is not taken: {refusal.reason}")
-    if isinstance(answer, Accept) and not operation.is_extension and driver.feature_level < MAX_FEATURE_LEVEL:
+    is_cpu = driver.device_type == DeviceType.CPU
+    takes_all = is_cpu and driver.feature_level == MAX_FEATURE_LEVEL
+    if isinstance(answer, Accept) and not operation.is_extension and not takes_all:
         need = max(model.call(operation).needs(), default=None)
+        if need is not None and need.level == BEYOND:
+            # An engine of this machine's CPU is no NNAPI accelerator, and knows what it takes.
+            return answer if is_cpu else Reject(str(need))
         if need is not None and need.level > driver.feature_level:
             return Reject(f"{need}; {driver.name} has {driver.feature_level} ({ANDROID[driver.feature_level]})")
     return answer

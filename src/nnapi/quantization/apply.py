@@ -16,6 +16,7 @@ from nnapi.passes.rewrite import Graph
 from nnapi.quantization.decide import HALF, half_types
 from nnapi.quantization.integer import CHANNEL_AXIS, JOINS, activations
 from nnapi.quantization.params import Params, Table
+from nnapi.quantization.recipe import INTEGERS
 from nnapi.quantization.weights import stored_bias, stored_filter
 
 Storage = Params | OperandType
@@ -61,7 +62,7 @@ class _Applying:
                     graph.operands[i] = table.operands[i].of(graph.operands[i])
         for n, operation in enumerate(graph):
             precision = table.operations[n].precision
-            if precision in ("int8", "uint8"):
+            if precision in INTEGERS:
                 self._integer(n, operation)
             elif precision == "float16":
                 self._half(operation)
@@ -70,7 +71,7 @@ class _Applying:
             elif precision == "as it is":
                 graph.emit(operation)
             else:
-                known = "int8, uint8, float16, float32, as it is"
+                known = ", ".join((*INTEGERS, "float16, float32, as it is"))
                 raise QuantizeError(f"no precision {precision!r}", operation=operation.label, hint=f"known: {known}")
         for k, i in enumerate(graph.outputs):
             home = self._home(i)

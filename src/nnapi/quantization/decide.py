@@ -9,7 +9,7 @@ import numpy as np
 from nnapi.errors import QuantizeError
 from nnapi.ir.model import Model, Operation
 from nnapi.ops.op import Call, Types
-from nnapi.ops.types import F16, F32, FLOAT16, FLOAT32, Q8, Q8PC
+from nnapi.ops.types import F16, F32, FLOAT16, FLOAT32, Q8, Q8PC, Q16SYMM
 from nnapi.quantization.integer import CHANNEL_AXIS, JOINS, activations, fixed, follows, integer_types
 from nnapi.quantization.observers import Range
 from nnapi.quantization.params import Choice, Params, Table, at_least, params_for
@@ -18,6 +18,8 @@ from nnapi.quantization.weights import filter_params
 
 ROUNDS = 32
 HALF = {F32: F16, FLOAT32: FLOAT16}
+HEADROOM = 1.25
+"""What 16 bits keep for values beyond those of calibration: it costs 2 dB of 90, and saturation would cost 50."""
 MARGIN = 1 + 1e-5
 """Feature levels 1 and 2 want the product of scales below the output's, in float32."""
 
@@ -144,6 +146,11 @@ class _Plan:
         ranges = [r for r in map(self._range_of, self._members[root]) if r is not None]
         return min((r[0] for r in ranges), default=0.0), max((r[1] for r in ranges), default=0.0)
 
+    def _with_headroom(self, root: int) -> Range:
+        low, high = self._range(root)
+        headroom = HEADROOM if self.recipe.type == Q16SYMM else 1.0
+        return low * headroom, high * headroom
+
     def _range_of(self, i: int) -> Range | None:
         value = self.model.operands[i].value
         if value is None:
@@ -166,7 +173,8 @@ class _Plan:
     def table(self) -> Table:
         """Parameters of all groups, and filters'; groups widen until the products of scales fit."""
         groups = {
-            root: self._fixed.get(root) or params_for(*self._range(root), self.recipe.type) for root in self._members
+            root: self._fixed.get(root) or params_for(*self._with_headroom(root), self.recipe.type)
+            for root in self._members
         }
         filters: dict[int, tuple[Params, ...]] = {}
         for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""Integer forms: which types of the operation table an operation takes when it computes in 8 bits, and what it asks."""
+"""Integer forms: which types of the table an operation takes when it computes in integers, and what it asks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from nnapi.ops.op import Call, Param, Types
-from nnapi.ops.types import F32, FLOAT32, I32, INT32, Q8PC, OperandType
+from nnapi.ops.types import BEYOND, F32, FLOAT32, I32, INT32, Q8PC, Q16SYMM, OperandType
 from nnapi.quantization.recipe import Recipe
 
 JOINS: Final = frozenset({"MAXIMUM", "MINIMUM", "SELECT", "PACK"})
@@ -21,6 +21,7 @@ KEPT: Final[Mapping[str, str]] = {
     "HASHTABLE_LOOKUP": "it looks up keys",
 }
 """Operations with an integer form that is not worth having."""
+NO_KERNEL: Final = "TFLite's kernel of it takes no 16-bit integers"
 
 
 def integer_types(call: Call, recipe: Recipe) -> Types | str:
@@ -31,8 +32,8 @@ def integer_types(call: Call, recipe: Recipe) -> Types | str:
     allowed = {act, Q8PC, I32, INT32, FLOAT32}
     rows = [r for r in call.op.types if act in r.bind.values() and allowed.issuperset(r.bind.values())]
     if not rows:
-        return f"NNAPI has no form of it in {act.name}"
-    fitting = [r for r in rows if r.since <= recipe.level]
+        return NO_KERNEL if act == Q16SYMM else f"NNAPI has no form of it in {act.name}"
+    fitting = [r for r in rows if r.since <= recipe.level or r.since == BEYOND]
     if not fitting:
         return f"its form in {act.name} needs feature level {rows[0].since} > {recipe.level}"
     if "filter" not in {p.name for p in call.signature.inputs}:

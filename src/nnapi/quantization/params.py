@@ -49,6 +49,8 @@ def params_for(low: float, high: float, type: OperandType) -> Params:
     """
     low, high = min(low, 0.0), max(high, 0.0)
     info = np.iinfo(type.dtype)
+    if type.zero_point_range == (0, 0):  # symmetric: as far below zero as above
+        return Params(type, float(np.float32(max(-low, high) / info.max)) or 1.0, 0)
     scale = float(np.float32((high - low) / (info.max - info.min)))
     if scale == 0.0:  # zero and nothing else: any scale is exact
         return Params(type, 1.0, min(max(0, info.min), info.max))
@@ -68,7 +70,7 @@ def at_least(params: Params, scale: float) -> Params:
 
 @dataclass(frozen=True)
 class Choice:
-    """What one operation computes in: `int8`, `uint8`, `float16` or `float32`, and why not in integers."""
+    """What one operation computes in: `int8`, `uint8`, `int16`, `float16` or `float32`, and why not in integers."""
 
     precision: str
     reason: str = ""

@@ -12,10 +12,14 @@ from typing import Any, Final
 from nnapi.errors import QuantizeError
 from nnapi.ir.model import Operation
 from nnapi.ops.table import OPERATIONS
-from nnapi.ops.types import F16, F32, MAX_FEATURE_LEVEL, Q8, Q8S, OperandType
+from nnapi.ops.types import F16, F32, MAX_FEATURE_LEVEL, Q8, Q8S, Q16SYMM, OperandType
 
 FOLDER: Final = Path(__file__).parent / "recipes"
-ACTIVATIONS: Final[Mapping[str, OperandType]] = {"float32": F32, "float16": F16, "int8": Q8S, "uint8": Q8}
+ACTIVATIONS: Final[Mapping[str, OperandType]] = {
+    "float32": F32, "float16": F16, "int8": Q8S, "uint8": Q8, "int16": Q16SYMM,
+}  # fmt: skip
+INTEGERS: Final = ("int8", "uint8", "int16")
+"""Those of ACTIVATIONS that compute in integers."""
 WEIGHTS: Final = ("float32", "float16", "int8_per_channel", "per_tensor")
 OBSERVERS: Final = ("min_max", "moving_average", "percentile", "mse", "entropy")
 RECOVERY: Final = ("equalization", "rounding", "bias_correction")
@@ -47,10 +51,10 @@ class Override:
 class Recipe:
     """How a model is quantized.
 
-    `activations` are stored as float32, float16, int8 or uint8; `weights` as the activations are, per tensor, or as
-    int8 with a scale per channel. `boundary` "float32" keeps the model's inputs and outputs. `level` is the highest
-    feature level that integer operations may need. `mixed` looks for the operations that cost most accuracy and keeps
-    them in float32 until `target_sqnr` dB are reached.
+    `activations` are stored as float32, float16, int8, uint8 or int16; `weights` as the activations are, per tensor, or
+    as int8 with a scale per channel, which int16 always has. `boundary` "float32" keeps the model's inputs and outputs.
+    `level` is the highest feature level that integer operations of 8 bits may need. `mixed` looks for the operations
+    that cost most accuracy and keeps them in float32 until `target_sqnr` dB are reached.
     """
 
     name: str
@@ -68,7 +72,7 @@ class Recipe:
 
     @property
     def is_integer(self) -> bool:
-        return self.activations in ("int8", "uint8")
+        return self.activations in INTEGERS
 
     @property
     def type(self) -> OperandType:

@@ -12,9 +12,9 @@ from nnapi.ops.types import I32, Q8, Q8PC, Array, ChannelQuant, Operand, Operand
 from nnapi.quantization.params import Params, params_for
 
 HIGH: Final = 127
-SMALLEST_FACTOR: Final = 2.0**-20
-"""Of input scale x filter scale over output scale: below it fixed-point multipliers lose the bias, and the filter is
-beneath what the output resolves anyway."""
+SMALLEST_FACTOR: Final = {8: 2.0**-20, 16: 2.0**-28}
+"""Of input scale x filter scale over output scale, by the output's bits: below it fixed-point multipliers lose the
+bias, and the filter is beneath what the output resolves anyway."""
 BIAS_LIMIT: Final = 2.0**30
 SHARES: Final = np.linspace(1.0, 0.7, 16)
 """How far a channel's range is cut in search of the least squared error."""
@@ -29,7 +29,8 @@ def filter_params(
     """
     floor: Array = np.full(filter.shape[axis], np.finfo(np.float32).tiny)
     if x is not None and y is not None:
-        floor = np.maximum(np.abs(bias) / BIAS_LIMIT, SMALLEST_FACTOR * y.scale) / x.scale
+        smallest = SMALLEST_FACTOR[8 * y.type.dtype.itemsize] * y.scale
+        floor = np.maximum(np.abs(bias) / BIAS_LIMIT, smallest) / x.scale
     if type == Q8PC:
         rows = np.moveaxis(filter, axis, 0).reshape(filter.shape[axis], -1)
         scales = np.maximum(_channel_scales(rows), floor)

@@ -13,7 +13,7 @@ from nnapi.drivers.driver import Accept, Driver
 from nnapi.ir.model import Model
 from nnapi.ops.op import Op, Param, Result, Signature, TypeExpr
 from nnapi.ops.table import OPERATIONS
-from nnapi.ops.types import ANDROID, OperandType
+from nnapi.ops.types import ANDROID, BEYOND, OperandType
 from nnapi.passes.layout import to_layout
 
 USES = 24
@@ -26,7 +26,8 @@ Made from the operation table (`src/nnapi/ops`) by `make docs`; do not edit.
 
 Each operation has a code, the feature level that added it, one or more signatures, and the rows of types that may be
 used together. A type of one letter stands for the types of a row. *Level* is the feature level that a type or an input
-needs where that is above the operation's own.
+needs where that is above the operation's own; types at 16x8 are in none, only TFLite's kernels take them
+([design/0006](design/0006-int16x8.md)).
 
 | level | first Android release |
 |---|---|
@@ -110,9 +111,14 @@ def _types(op: Op) -> Iterator[str]:
     letters = list(op.types[0].bind)
     rows = [([row.bind[letter].name for letter in letters], max(row.since, op.since)) for row in op.types]
     if len(letters) > 1:
-        yield from _table((*letters, "level"), [(*types, str(level)) for types, level in rows])
+        yield from _table((*letters, "level"), [(*types, _level(level)) for types, level in rows])
     else:
-        yield f"{letters[0]}: {', '.join(t if n == op.since else f'{t} (level {n})' for (t,), n in rows)}"
+        notes = ["" if n == op.since else f" ({_level(n)})" if n == BEYOND else f" (level {n})" for _, n in rows]
+        yield f"{letters[0]}: {', '.join(type + note for ((type,), _), note in zip(rows, notes))}"
+
+
+def _level(level: int) -> str:
+    return "16x8" if level == BEYOND else str(level)
 
 
 def _type(expr: TypeExpr) -> str:

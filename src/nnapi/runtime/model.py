@@ -14,7 +14,7 @@ from nnapi.ir.model import ATEN, Operation
 from nnapi.ir.model import Model as IrModel
 from nnapi.ir.verify import operand_problem, verify
 from nnapi.ops.table import CODES
-from nnapi.ops.types import INT32, MODEL, OMITTED, Q8PC, Array, ChannelQuant, Operand, OperandType
+from nnapi.ops.types import INT32, MAX_FEATURE_LEVEL, MODEL, OMITTED, Q8PC, Array, ChannelQuant, Operand, OperandType
 from nnapi.runtime.codes import COPIED_BYTES, bad_data, bad_state
 from nnapi.runtime.extensions import CALL, OVERLOAD, join_code, operations_of, split_code
 from nnapi.runtime.memory import FileMemory, Memory
@@ -231,7 +231,7 @@ class Model:
             self._relaxed,
         )
         try:
-            verify(ir)
+            verify(ir, level=MAX_FEATURE_LEVEL)
         except ModelError as error:
             bad_data(str(error))
         self.ir, self.order = ir, order

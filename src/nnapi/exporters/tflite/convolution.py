@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from nnapi.exporters.tflite.lowering import Node, Row
 from nnapi.ops.numeric import NONE, RELU, RELU6
-from nnapi.ops.types import F32, I32, Q8, Q8PC, Q8S, Array, Operand
+from nnapi.ops.types import F32, I32, Q8, Q8PC, Q8S, Q16SYMM, Array, Operand
 from nnapi.ops.window import SAME
 
 FLOAT_OR_QUANT8 = {F32, Q8, Q8S}
@@ -108,12 +108,14 @@ def _padded(node: Node, filter: Sequence[int], fill: float | None = None) -> tup
 
 
 def _bias(node: Node) -> int:
-    """The bias; beside weights with a scale per channel it has one per channel too."""
+    """The bias; beside weights with a scale per channel it has one per channel too, beside 16 bits it has 64."""
     filter, bias = node["filter"], node["bias"]
     if filter.channel_quant is None or not isinstance(bias.value, np.ndarray):
         return node.tensor("bias")
-    scales = np.float32(node["input"].scale) * np.array(filter.channel_quant.scales, np.float32)
-    return node.lowering.graph.tensor(bias, scales=[float(s) for s in scales])
+    scales = [float(s) for s in np.float32(node["input"].scale) * np.array(filter.channel_quant.scales, np.float32)]
+    if node["input"].type == Q16SYMM:
+        return node.lowering.graph.int64(bias.value, scales)
+    return node.lowering.graph.tensor(bias, scales=scales)
 
 
 def _window(node: Node) -> dict[str, int]:
@@ -142,7 +144,7 @@ def _depthwise_conv(node: Node) -> None:
         padding=padding, depthMultiplier=node.scalar("depth_multiplier"), **_window(node)
     )
     dilated = options.dilationWFactor > 1 or options.dilationHFactor > 1
-    version = 2 if dilated and node["input"].type != Q8S else None
+    version = 2 if dilated and node["input"].type not in (Q8S, Q16SYMM) else None
     node.emit("DEPTHWISE_CONV_2D", [x, node.tensor("filter"), _bias(node)], options=options, version=version)
 
 
@@ -269,22 +271,29 @@ def _symmetric_weights(node: Node) -> str | None:
 
 
 def _requantized(node: Node) -> str | None:
-    """XNNPACK fails to build a graph with a larger factor."""
+    """XNNPACK, which takes 8 bits, fails to build a graph with a larger factor."""
     x, w = node["input"], node["filter"]
-    if not node.output.scale:
+    if x.type not in (Q8, Q8S):
         return None
     scales = w.channel_quant.scales if w.channel_quant else (w.scale,)
     factor = max(scales) * x.scale / node.output.scale
     return None if factor < MAX_FACTOR else f"input scale x weight scale / output scale {factor:g} >= {MAX_FACTOR}"
 
 
-CONVOLUTION = (_uniform_signedness, _symmetric_weights, _requantized)
+def _constant_bias(node: Node) -> str | None:
+    """CONV_2D's kernel reads 64 bits for each of a bias of 32, without a word."""
+    if node["input"].type == Q16SYMM and not node["bias"].is_constant:
+        return "bias is not a constant, kernels of 16-bit activations take one of 64 bits"
+    return None
+
+
+CONVOLUTION = (_uniform_signedness, _symmetric_weights, _requantized, _constant_bias)
 ROWS = {
     "CONV_2D": Row(_conv, FLOAT_OR_QUANT8, CONVOLUTION),
     "GROUPED_CONV_2D": Row(_conv, FLOAT_OR_QUANT8, CONVOLUTION),
     "DEPTHWISE_CONV_2D": Row(_depthwise_conv, FLOAT_OR_QUANT8, CONVOLUTION),
     "TRANSPOSE_CONV_2D": Row(_transpose_conv, FLOAT_OR_QUANT8, CONVOLUTION),
-    "FULLY_CONNECTED": Row(_fully_connected, FLOAT_OR_QUANT8, (_requantized,)),
+    "FULLY_CONNECTED": Row(_fully_connected, FLOAT_OR_QUANT8, (_requantized, _constant_bias)),
     "BATCH_MATMUL": Row(_batch_matmul, {F32, Q8S}),
     "AVERAGE_POOL_2D": Row(_average_pool, FLOAT_OR_QUANT8),
     "MAX_POOL_2D": Row(_max_pool, FLOAT_OR_QUANT8),

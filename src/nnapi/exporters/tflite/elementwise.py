@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nnapi.exporters.tflite.lowering import Node, Row, same_quantization, through_float
-from nnapi.ops.types import B8, F32, I32, Q8, Q8S
+from nnapi.ops.types import B8, F32, I32, Q8, Q8S, Q16SYMM
 
 QUANT8 = {Q8, Q8S}
 FACTORS = {"ADD": (2**-10, 2**8), "MUL": (2**-16, 2**8)}
@@ -18,14 +18,16 @@ FACTORS = {"ADD": (2**-10, 2**8), "MUL": (2**-16, 2**8)}
 
 
 def _arithmetic(builtin: str, options: Callable[..., Any]) -> Callable[[Node], None]:
-    """Quantized sums of scales too far apart do not fit XNNPACK's fixed point: these go through float32."""
+    """Sums of 8 bits of scales too far apart do not fit XNNPACK's fixed point: these go through float32."""
 
     def lower(node: Node) -> None:
         fused = options(fusedActivationFunction=node.scalar("activation"))
+        if node.output.type == Q16SYMM and builtin != "MUL":
+            fused.potScaleInt16 = False  # any scales, not powers of two alone
         scales = [o.scale for o in node.inputs[:2]]
         factors = [math.prod(scales)] if builtin == "MUL" else scales
         limits = FACTORS["MUL" if builtin == "MUL" else "ADD"]
-        if node.output.scale and not all(limits[0] <= f / node.output.scale < limits[1] for f in factors):
+        if node.output.type in QUANT8 and not all(limits[0] <= f / node.output.scale < limits[1] for f in factors):
             through_float(node, lambda tensors, outputs: node.emit(builtin, tensors[:2], outputs, fused))
         else:
             node.emit(builtin, [node.tensor("input0"), node.tensor("input1")], options=fused)

@@ -14,7 +14,7 @@ from nnapi.exporters.tflite.writer import MAX_BYTES, TENSOR_TYPES, Flatbuffer, G
 from nnapi.ir.model import Model, Operation
 from nnapi.ir.verdict import ACCEPT, Reject, Verdict
 from nnapi.ops.op import Call
-from nnapi.ops.types import F16, F32, I32, MODEL, Q8, Q8S, Operand, OperandType
+from nnapi.ops.types import F16, F32, I32, MODEL, Q8, Q8S, Q16SYMM, Operand, OperandType
 
 MAX_RANK: Final = 6
 """Above it only few of TFLite's kernels are tested."""
@@ -216,7 +216,8 @@ class Lowering:
         if F16 not in row.types and any(o.type == F16 for o in (*inputs, *node.outputs)):
             yield "TENSOR_FLOAT16, TFLite computes in float32 or integers (float16 is for storage)"
         first = inputs[0].type if inputs else None
-        if first is not None and first not in row.types:
+        # The table's rows of 16-bit activations are those that TFLite has: docs/design/0006.
+        if first is not None and first not in row.types and first != Q16SYMM:
             yield f"{first.name}, its kernels take {', '.join(t.name for t in OperandType if t in row.types)}"
         if not node.operation.is_extension:
             if any(0 in (shape or ()) for shape in node.call.op.infer(node.call)):
@@ -314,7 +315,8 @@ def through_float(node: Node, emit: Callable[[list[int], list[int]], None]) -> N
     emit(tensors, results)
     for n, (operand, result) in enumerate(zip(node.outputs, results)):
         if operand.type.is_quantized:
-            node.emit("QUANTIZE", [result], [node.result(n)], schema.QuantizeOptionsT())
+            version = 2 if operand.type == Q16SYMM else None
+            node.emit("QUANTIZE", [result], [node.result(n)], schema.QuantizeOptionsT(), version)
 
 
 def along_last_axis(node: Node, source: int, emit: Callable[[int, int], None]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nnapi.exporters.tflite.lowering import Node, Row, same_quantization
-from nnapi.ops.types import B8, F32, I32, Q8, Q8S, Operand, OperandType
+from nnapi.ops.types import B8, F32, I32, Q8, Q8S, Q16SYMM, Operand, OperandType
 
 FLOAT_OR_QUANT8 = {F32, Q8, Q8S}
 ANY = FLOAT_OR_QUANT8 | {I32}
@@ -26,10 +26,30 @@ def _moved(builtin: str, *names: str, options: Callable[[], Any] | None = None) 
 
 
 def _in_blocks(builtin: str, options: Callable[..., Any]) -> Callable[[Node], None]:
+    """DEPTH_TO_SPACE and SPACE_TO_DEPTH, which have no kernels of 16 bits: there a TRANSPOSE."""
+
     def lower(node: Node) -> None:
-        node.emit(builtin, [node.tensor("input")], options=options(blockSize=node.scalar("block_size")))
+        block = node.scalar("block_size")
+        if node["input"].type != Q16SYMM:
+            node.emit(builtin, [node.tensor("input")], options=options(blockSize=block))
+            return
+        n, h, w, c = node.shape(node["input"])
+        if builtin == "DEPTH_TO_SPACE":
+            _swap_middle(node, (n * h, w, block, c // block))
+        else:
+            _swap_middle(node, (n * h // block, block, w // block, block * c))
 
     return lower
+
+
+def _swap_middle(node: Node, split: tuple[int, int, int, int]) -> None:
+    """The input as a tensor of shape `split`, its second and third dimension exchanged, as the output."""
+    rows, i, j, rest = split
+    grouped, moved = node.temporary(node.output, split), node.temporary(node.output, (rows, j, i, rest))
+    options = schema.ReshapeOptionsT(newShape=list(split))
+    node.emit("RESHAPE", [node.tensor("input"), node.ints(split)], [grouped], options)
+    node.emit("TRANSPOSE", [grouped, node.ints((0, 2, 1, 3))], [moved], schema.TransposeOptionsT())
+    _reshape_to_output(node, moved)
 
 
 def _reshape_to_output(node: Node, tensor: int) -> None:
@@ -91,7 +111,8 @@ def _concatenation(node: Node) -> None:
         tensor = node.lowering.tensor(i)
         if operand.type.is_quantized and not same_quantization(operand, node.output):
             requantized = node.temporary(node.output, operand.dimensions)
-            node.emit("QUANTIZE", [tensor], [requantized], schema.QuantizeOptionsT())
+            version = 2 if operand.type == Q16SYMM else None
+            node.emit("QUANTIZE", [tensor], [requantized], schema.QuantizeOptionsT(), version)
             tensor = requantized
         tensors.append(tensor)
     node.emit("CONCATENATION", tensors, options=schema.ConcatenationOptionsT(axis=node.scalar("axis")))

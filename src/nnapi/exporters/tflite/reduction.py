@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from nnapi.exporters.tflite.lowering import Node, Row
+from nnapi.exporters.tflite.lowering import Node, Row, through_float
 from nnapi.exporters.tflite.writer import TENSOR_TYPES
-from nnapi.ops.types import B8, F16, F32, I32, Q8, Q8PC, Q8S, Q8SYMM, Operand
+from nnapi.ops.types import B8, F16, F32, I32, Q8, Q8PC, Q8S, Q8SYMM, Q16SYMM, Operand
 
 FLOAT_OR_QUANT8 = {F32, Q8, Q8S}
 
@@ -69,10 +69,23 @@ def _resize(builtin: str, options: Callable[..., Any]) -> Callable[[Node], None]
         _, h, w, _ = node.shape(node.output)
         align, half = bool(node.scalar("align_corners")), bool(node.scalar("half_pixel_centers"))
         how = options(alignCorners=align, halfPixelCenters=half)
+        if node["input"].type == Q16SYMM:
+            _resize_16_bits(node, builtin, (h, w), how)
+            return
         newer = half or (align and builtin == "RESIZE_NEAREST_NEIGHBOR")
         node.emit(builtin, [node.tensor("input"), node.ints((h, w))], options=how, version=3 if newer else None)
 
     return lower
+
+
+def _resize_16_bits(node: Node, builtin: str, target: tuple[int, int], options: Any) -> None:
+    """The kernel that interpolates keeps 10 bits of a position: where they do not do, in float32."""
+    sizes, less = node.shape(node["input"])[1:3], int(options.alignCorners)
+    exact = all(t > less and (s - less) * 512 % (t - less) == 0 for s, t in zip(sizes, target))
+    if exact or builtin == "RESIZE_NEAREST_NEIGHBOR":
+        node.emit(builtin, [node.tensor("input"), node.ints(target)], options=options)
+    else:
+        through_float(node, lambda x, y: node.emit(builtin, [x[0], node.ints(target)], y, options))
 
 
 def _cast(node: Node) -> None:
@@ -94,7 +107,8 @@ def _cast(node: Node) -> None:
 
 
 def _quantize(node: Node) -> None:
-    node.emit("QUANTIZE", [node.tensor("input")], options=schema.QuantizeOptionsT())
+    version = 2 if node.output.type == Q16SYMM else None
+    node.emit("QUANTIZE", [node.tensor("input")], options=schema.QuantizeOptionsT(), version=version)
 
 
 def _dequantize(node: Node) -> None:

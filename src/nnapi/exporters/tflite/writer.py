@@ -147,6 +147,19 @@ class Graph:
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
+    def int64(self, values: Array, scales: Sequence[float]) -> int:
+        """A constant [n] of 64-bit integers, which NNAPI does not have."""
+        tensor = schema.TensorT(
+            shape=np.array(values.shape, np.int32),
+            type=_T.INT64,
+            buffer=self.file.buffer(values.astype(np.int64)),
+            name=f"t{len(self._tensors)}",
+            quantization=_quantization(Operand(I32), scales),
+            hasRank=True,
+        )
+        self._tensors.append(tensor)
+        return len(self._tensors) - 1
+
     def operator(
         self,
         builtin: str,
