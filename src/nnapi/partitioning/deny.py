@@ -149,5 +149,7 @@ def denied(database: Database) -> list[dict[str, Any]]:
 
 
 def clear_denied(database: Database) -> int:
-    """Forget the deny list; how many rows it had."""
+    """Forget the deny list, and what was trusted: everything is tried anew; how many rows the deny list had."""
+    for table in ("trusted", "trying"):
+        database.write(f"DELETE FROM {table}")
     return database.write("DELETE FROM denied")
