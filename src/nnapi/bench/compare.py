@@ -1,11 +1,11 @@
-"""Compare by ratio: everything in one run, interleaved, so that a busy machine slows all alike."""
+"""Compare by ratio: everything in one run, interleaved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from nnapi.bench.measure import repeat, time_of
 from nnapi.bench.record import Latency
+from nnapi.partitioning.timing import interleaved
 
 
 def interleave(
@@ -17,10 +17,4 @@ def interleave(
     >>> [latency.repeats for latency in latencies.values()]
     [3, 3]
     """
-    for function in functions.values():
-        repeat(function, 0.0, warmup)
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            times[name].append(time_of(function))
-    return {name: Latency.of(values) for name, values in times.items()}
+    return {name: Latency.of(seconds) for name, seconds in interleaved(functions, repeats, warmup).items()}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import median
-from time import perf_counter
 from typing import Final
 
 from nnapi.drivers.driver import Driver, PrepareOptions
@@ -113,17 +111,3 @@ class Profile:
         keys = sorted(self._key(d) for d in drivers)
         text = repr((digest(model), keys, self.options.preference))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def interleaved(functions: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 2) -> dict[str, float]:
-    """Median seconds of each function, called in turn, so that a busy machine slows all alike."""
-    for function in functions.values():
-        for _ in range(warmup):
-            function()
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            started = perf_counter()
-            function()
-            times[name].append(perf_counter() - started)
-    return {name: median(values) for name, values in times.items()}

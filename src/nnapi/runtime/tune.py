@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import median
 from typing import Final
 
 import numpy as np
@@ -23,9 +24,10 @@ from nnapi.partitioning.exact import solve
 from nnapi.partitioning.gate import RUN_SECONDS, Gate
 from nnapi.partitioning.plan import Partition, Plan
 from nnapi.partitioning.problem import Priced, Problem
-from nnapi.partitioning.profile import LAUNCH, TRANSFER, Profile, interleaved
+from nnapi.partitioning.profile import LAUNCH, TRANSFER, Profile
 from nnapi.partitioning.search import search
 from nnapi.partitioning.segments import segments
+from nnapi.partitioning.timing import interleaved
 from nnapi.runtime.build import build_partition
 from nnapi.runtime.session import Session, build_session
 
@@ -37,6 +39,8 @@ SLOW: Final = 3.0
 """A device that is so many times slower than the fastest is not measured in parts."""
 SECONDS: Final = 1.5
 """How long one model is measured on all devices, about."""
+CLOSE: Final = 1.1
+"""Of the fastest plan's time: below that another may be as fast."""
 REPEATS: Final = (3, 50)
 """At least and at most so many runs of each."""
 
@@ -89,7 +93,7 @@ class Tuner:
                 continue
             sessions.setdefault(repr(sorted(session.plan.placement.items())), session)
         inputs = self.samples(model)
-        seconds = self._time({key: partial(session, *inputs) for key, session in sessions.items()})
+        seconds = self._race({key: partial(session, *inputs) for key, session in sessions.items()})
         measured = [_measured(session.plan, seconds[key]) for key, session in sessions.items()]
         # Less than the noise is no reason for another partition.
         fastest = min(sessions, key=lambda key: seconds[key] * (1 + NOISE * (len(sessions[key].plan.partitions) - 1)))
@@ -155,15 +159,26 @@ class Tuner:
     def _time(self, runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
         if not runs:
             return {}
-        once = sum(interleaved(runs, 1, warmup=1).values())
-        return interleaved(runs, int(np.clip(SECONDS / max(once, 1e-9), *REPEATS)))
+        once = sum(seconds[0] for seconds in interleaved(runs, 1, warmup=0).values())
+        repeats = int(np.clip(SECONDS / max(once, 1e-9), *REPEATS))
+        return {name: median(seconds) for name, seconds in interleaved(runs, repeats, warmup=1).items()}
+
+    def _race(self, runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+        """Seconds of each; those that are close to the fastest are measured once more."""
+        found = self._time(runs)
+        close = {name: run for name, run in runs.items() if found[name] < min(found.values()) * CLOSE}
+        return found | (self._time(close) if len(close) > 1 else {})
 
 
 def _worth_measuring(problem: Problem, best: Priced, few: int) -> list[Priced]:
-    """The cheapest plans, and the cheapest of a single device."""
+    """The cheapest plans, each of another number of partitions, and the cheapest of a single device."""
     ranked = sorted(problem.priced.values(), key=problem.cost)
     alone = [p for p in ranked if len(set(p.assignment)) == 1]
-    chosen = {p.assignment: p for p in (best, *ranked[:few], *alone[:few])}
+    mixed: dict[int, Priced] = {}
+    for priced in (best, *ranked):
+        if len(set(priced.assignment)) > 1:
+            mixed.setdefault(len(priced.groups), priced)
+    chosen = {p.assignment: p for p in (best, *list(mixed.values())[:few], *alone[:few])}
     return list(chosen.values())
 
 
