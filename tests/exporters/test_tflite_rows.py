@@ -207,3 +207,45 @@ def test_lowered_to(operation: str, given: dict[str, Any], expected: list[str]) 
     content = export_tflite(model)
     assert operators(content) == expected
     assert_close(model, interpret(content, inputs), execute(model, inputs))
+
+
+FLATTENED = [
+    pytest.param((2, 3, 4), (6, 4), (2, 3, 5), ["FULLY_CONNECTED"], id="dimensions come back"),
+    pytest.param((2, 3, 4), (6, 4), (6, 1, 5), ["FULLY_CONNECTED", "RESHAPE"], id="others come"),
+    pytest.param((2, 3, 4), (2, 12), (2, 1, 5), ["FULLY_CONNECTED", "RESHAPE"], id="several dimensions are one"),
+    pytest.param((6, 4), (6, 4), (2, 3, 5), ["FULLY_CONNECTED", "RESHAPE"], id="nothing is flattened"),
+]
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["", "read elsewhere too"])
+@pytest.mark.parametrize("type", BOTH, ids=lambda t: t.name)
+@pytest.mark.parametrize(("shape", "flat", "after", "expected"), FLATTENED)
+def test_what_fully_connected_flattens_is_not_reshaped(
+    shape: tuple[int, ...], flat: tuple[int, int], after: tuple[int, ...], expected: list[str], type: OperandType,
+    is_read: bool,
+) -> None:  # fmt: skip
+    b, generator = Builder(), np.random.default_rng(0)
+    x = b.input("x", type, shape, SCALE[type], ZERO[type])
+    like = Operand(type, (), SCALE[type], ZERO[type])
+    first = x if shape == flat else b.add("RESHAPE", {"input": x, "shape": [*flat]}, like)
+    scale = SCALE[type]
+    codes = generator.integers(0, 255, (5, flat[1]))
+    values = (codes / 50 - 2.5).astype(np.float32) if type == F32 else codes.astype(type.dtype)
+    weights = Operand(type, values.shape, scale, 0 if type == Q8S else ZERO[type])
+    zeros = np.zeros(5, np.float32 if type == F32 else np.int32)
+    bias = Operand(F32 if type == F32 else I32, (5,), scale * scale)
+    result = Operand(type, (), scale * scale * 100, ZERO[type])
+    given = {"input": first, "filter": b.constant(values, weights), "bias": b.constant(zeros, bias), "activation": 0}
+    y = b.add("FULLY_CONNECTED", given, result)
+    b.output(b.add("RESHAPE", {"input": y, "shape": [*after]}, result))
+    if is_read:
+        if first is not x:
+            b.output(first)
+        b.output(y)
+    model = b.finish()
+    content = export_tflite(model)
+    if is_read:
+        expected = ["RESHAPE"] * (shape != flat) + ["FULLY_CONNECTED", "RESHAPE"]
+    assert operators(content) == expected
+    inputs = [(generator.standard_normal(shape) * 20).astype(np.int8).astype(type.dtype)]
+    assert_close(model, interpret(content, inputs), execute(model, inputs))

@@ -9,11 +9,15 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nnapi.exporters.tflite.lowering import Node, Row
+from nnapi.exporters.tflite.versions import operator_version
+from nnapi.exporters.tflite.writer import TENSOR_TYPES
 from nnapi.ops.numeric import NONE, RELU, RELU6
 from nnapi.ops.types import F32, I32, Q8, Q8PC, Q8S, Q16SYMM, Array, Operand
 from nnapi.ops.window import SAME
 
 FLOAT_OR_QUANT8 = {F32, Q8, Q8S}
+KEEPS_DIMENSIONS = 5
+"""The version of FULLY_CONNECTED that may."""
 MAX_FACTOR = 256
 """What XNNPACK's requantization stays below."""
 
@@ -191,8 +195,11 @@ def _transpose_conv(node: Node) -> None:
 
 
 def _fully_connected(node: Node) -> None:
-    options = schema.FullyConnectedOptionsT(fusedActivationFunction=node.scalar("activation"))
-    node.emit("FULLY_CONNECTED", [node.tensor("input"), node.tensor("filter"), _bias(node)], options=options)
+    keeps = node.operation.outputs[0] in node.lowering.flattening.kept
+    options = schema.FullyConnectedOptionsT(fusedActivationFunction=node.scalar("activation"), keepNumDims=keeps)
+    version = max(KEEPS_DIMENSIONS, operator_version("FULLY_CONNECTED", TENSOR_TYPES[node["input"].type]))
+    inputs = [node.tensor("input"), node.tensor("filter"), _bias(node)]
+    node.emit("FULLY_CONNECTED", inputs, options=options, version=version if keeps else None)
 
 
 def _batch_matmul(node: Node) -> None:

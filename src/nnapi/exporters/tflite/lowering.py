@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nnapi.errors import ModelError, UnsupportedOperation
+from nnapi.exporters.tflite.flattening import flattening
 from nnapi.exporters.tflite.writer import MAX_BYTES, TENSOR_TYPES, Flatbuffer, Graph
 from nnapi.ir.model import Model, Operation
 from nnapi.ir.verdict import ACCEPT, Reject, Verdict
@@ -168,9 +169,11 @@ class Lowering:
         self.shapes_follow = shapes_follow
         self.graph = graph or file.graph(model.name or "main")
         self._tensors: dict[int, int] = {}
+        self.flattening = flattening(model)
 
     def tensor(self, index: int) -> int:
         """The TFLite tensor of a model's operand."""
+        index = self.flattening.same.get(index, index)
         if index not in self._tensors:
             self._tensors[index] = self.graph.tensor(self.model.operands[index])
         return self._tensors[index]
@@ -178,7 +181,10 @@ class Lowering:
     def run(self) -> list[Verdict]:
         """Lower every operation that TFLite takes; a verdict each."""
         self.graph.inputs = self._boundary(self.model.inputs)
-        verdicts = [self._lower(operation) for operation in self.model.operations]
+        superfluous = self.flattening.superfluous
+        verdicts = [
+            ACCEPT if n in superfluous else self._lower(operation) for n, operation in enumerate(self.model.operations)
+        ]
         self.graph.outputs = self._boundary(self.model.outputs)
         return verdicts
 
@@ -240,7 +246,8 @@ class Lowering:
             (*body.inputs, *body.outputs), (*operation.inputs[:-1], *operation.outputs), strict=True
         ):
             inner._tensors[index] = self.tensor(outer)
-        for verdict in map(inner._lower, body.operations):
+        for n, operation in enumerate(body.operations):
+            verdict = ACCEPT if n in inner.flattening.superfluous else inner._lower(operation)
             if isinstance(verdict, Reject):
                 raise Refused(f"in its body: {verdict.reason}")
 
