@@ -322,3 +322,42 @@ def test_a_failed_export_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOperation, match="RANDOM_MULTINOMIAL"):
         save_onnx(b.finish(), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+SPATIAL = {True: [[0, 0], [0, 0], [1, 0], [2, 1]], False: [[0, 0], [1, 0], [2, 1], [0, 0]]}
+CHANNELS = [[0, 0], [1, 1], [1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("type", [F32, Q8S], ids=lambda t: t.name)
+@pytest.mark.parametrize("nchw", [True, False], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize(
+    ("paddings", "padding", "is_read", "pads"),
+    [
+        pytest.param(None, {"padding": 2}, False, 0, id="scheme VALID"),
+        pytest.param(None, {f"padding_{s}": 0 for s in ("left", "right", "top", "bottom")}, False, 0, id="explicit 0"),
+        pytest.param(None, {"padding": 1}, False, 1, id="the pool pads too"),
+        pytest.param(None, {"padding": 2}, True, 1, id="read elsewhere too"),
+        pytest.param(CHANNELS, {"padding": 2}, False, 1, id="channels are padded"),
+    ],
+)
+def test_a_pool_counts_what_is_padded(
+    paddings: list[list[int]] | None, padding: dict[str, int], is_read: bool, pads: int, nchw: bool, type: OperandType
+) -> None:
+    b = Builder()
+    x = image(b, nchw=nchw, type=type)
+    scale = {} if type == F32 else {"like": Operand(type, (), 0.05, 10)}
+    padded = b.add("PAD", {"input": x, "paddings": paddings or SPATIAL[nchw]}, *scale.values())
+    window = {"stride_width": 1, "stride_height": 1, "filter_width": 3, "filter_height": 2, "activation": 0}
+    y = b.add("AVERAGE_POOL_2D", {"input": padded, **padding, **window, "layout": nchw}, *scale.values())
+    b.output(y)
+    if is_read:
+        b.output(padded)
+    model = b.finish()
+    assert nodes(model)["Pad"] == pads
+    assert all(isinstance(v, Accept) for v in check_onnx(model))
+    shape = model.input_operands[0].dimensions
+    given = [(RNG.standard_normal(shape) * 30).astype(type.dtype)]
+    for actual, expected in zip(run(export_onnx(model), given), execute(model, given), strict=True):
+        # Sums of values up to 100 in another order; a mean of integers may round another way.
+        worst = 2e-5 if type == F32 else 1
+        assert np.abs(actual.astype(float) - expected).max() <= worst

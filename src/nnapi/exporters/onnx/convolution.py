@@ -127,7 +127,13 @@ def _pool_window(node: Node) -> dict[str, Any]:
 
 
 def _average_pool(node: Node) -> None:
-    node.write(node.fused(_average(node, node.image())), image=True)
+    padded = node.lowering.padded.get(node.indexes("input")[0])
+    if padded is None:
+        y = _average(node, node.image())
+    else:
+        x = node.lowering.form(padded.source, real=True, image=not node.scalar("layout"))
+        y = node.emit("AveragePool", [x], count_include_pad=1, **_pool_window(node) | {"pads": padded.pads})
+    node.write(node.fused(y), image=True)
 
 
 def _average(node: Node, x: Value) -> Value:

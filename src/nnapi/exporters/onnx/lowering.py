@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn, Self
 import numpy as np
 
 from nnapi.errors import ModelError, UnsupportedOperation
+from nnapi.exporters.onnx.padding import padded_pools
 from nnapi.exporters.onnx.writer import ELEMENTS, File, Graph, Port, Value
 from nnapi.ir.model import Model, Operation
 from nnapi.ir.specialize import specialize
@@ -250,6 +251,7 @@ class Lowering:
     ) -> None:
         self.model = _with_known_dimensions(model)
         self.operands = _unsigned(self.model)
+        self.padded = padded_pools(self.model)
         self.file = file
         self.rows = rows
         self.graph = graph or file.main
@@ -272,6 +274,8 @@ class Lowering:
 
     def lower(self, operation: Operation) -> Verdict:
         """Lower one operation, or say why not."""
+        if operation.outputs[0] in self.padded:
+            return ACCEPT
         try:
             self._lower(operation)
         except ShapesFollow:

@@ -14,7 +14,7 @@ class Flattening(NamedTuple):
     same: Mapping[int, int]
     """Operand -> the one whose tensor it shares."""
     superfluous: frozenset[int]
-    """RESHAPEs, by index."""
+    """Outputs of RESHAPEs."""
     kept: frozenset[int]
     """Outputs of FULLY_CONNECTED that have the dimensions of its input, but for the last."""
 
@@ -31,7 +31,7 @@ def flattening(model: Model) -> Flattening:
         before = model.producers.get(x)
         if before is not None and _is_reshape(model, before) and _only_flattened(model, x):
             same[x] = model.operations[before].inputs[0]
-            superfluous.add(before)
+            superfluous.add(x)
         after = _only_reader(model, y)
         if after is not None and _is_reshape(model, after):
             whole = model.operands[same.get(x, x)].dimensions
@@ -39,7 +39,7 @@ def flattening(model: Model) -> Flattening:
             filter, restored = model.operands[operation.inputs[1]], model.operands[result].dimensions
             if whole[-1:] == filter.dimensions[1:] and restored == (*whole[:-1], filter.dimensions[0]):
                 same[y] = result
-                superfluous.add(after)
+                superfluous.add(result)
                 kept.add(y)
     return Flattening(same, frozenset(superfluous), frozenset(kept))
 

@@ -181,10 +181,7 @@ class Lowering:
     def run(self) -> list[Verdict]:
         """Lower every operation that TFLite takes; a verdict each."""
         self.graph.inputs = self._boundary(self.model.inputs)
-        superfluous = self.flattening.superfluous
-        verdicts = [
-            ACCEPT if n in superfluous else self._lower(operation) for n, operation in enumerate(self.model.operations)
-        ]
+        verdicts = [self._lower(operation) for operation in self.model.operations]
         self.graph.outputs = self._boundary(self.model.outputs)
         return verdicts
 
@@ -192,6 +189,8 @@ class Lowering:
         return [self.tensor(i) for i in indexes if _type_problem(self.model.operands[i]) is None]
 
     def _lower(self, operation: Operation) -> Verdict:
+        if operation.outputs[0] in self.flattening.superfluous:
+            return ACCEPT
         try:
             self._lower_or_refuse(operation)
         except Refused as refused:
@@ -246,8 +245,7 @@ class Lowering:
             (*body.inputs, *body.outputs), (*operation.inputs[:-1], *operation.outputs), strict=True
         ):
             inner._tensors[index] = self.tensor(outer)
-        for n, operation in enumerate(body.operations):
-            verdict = ACCEPT if n in inner.flattening.superfluous else inner._lower(operation)
+        for verdict in map(inner._lower, body.operations):
             if isinstance(verdict, Reject):
                 raise Refused(f"in its body: {verdict.reason}")
 
