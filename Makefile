@@ -22,7 +22,8 @@ check: $(READY)  ## format, lint, types, fast tests: under a minute
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow" $(FAST)
 
-bench: $(READY)  ## measure, and write benchmarks/results.md
+bench: $(READY)  ## measure beside the peers, and write benchmarks/results.md: an hour or so
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,bench]'
 	$(BIN)/python benchmarks/run.py
 
 docs: $(READY)   ## regenerate the pages that are made from code

@@ -1,19 +1,24 @@
-"""Run the benchmarks and write benchmarks/results.md: `make bench`."""
+"""Run the benchmarks and write benchmarks/results.md and its records, results.json: `make bench`, an hour or so."""
 
 from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import against_litert_torch
 import conversion
-import litert_torch
+import latency
 import overhead
 from rich.console import Console
 
+from nnapi import zoo
 from nnapi.partitioning.machine import machine
 
 RESULTS = Path(__file__).parent / "results.md"
@@ -43,7 +48,7 @@ def conversions(records: list[dict[str, Any]]) -> str:
     return table(columns, rows)
 
 
-def against_litert_torch(records: list[dict[str, Any]]) -> str:
+def conversions_beside(records: list[dict[str, Any]]) -> str:
     """Ours beside litert-torch's file in the same engine."""
     rows = [
         [
@@ -62,45 +67,90 @@ def against_litert_torch(records: list[dict[str, Any]]) -> str:
     return table(columns, rows)
 
 
-def main() -> None:
-    """Measure everything, with progress, and write the page."""
-    console = Console(stderr=True)
-    with console.status("Conversion"):
-        converted = conversion.measure()
-    with console.status("Overhead"):
-        around = overhead.measure()
-    with console.status("Against litert-torch (installs it the first time)"):
-        beside = litert_torch.measure()
-    session = around["session"]
-    assert isinstance(session, dict)
-    page = f"""# Measured
+def latencies(records: list[dict[str, Any]]) -> str:
+    """Every network beside the other engines, a table for each precision."""
+    precisions = dict.fromkeys(r["precision"] for r in records)
+    return "\n\n".join(f"`{p}`:\n\n{latency.table([r for r in records if r['precision'] == p])}" for p in precisions)
 
-{machine()}, Python {platform.python_version()}, {datetime.date.today()}. One thread, batch 1, medians of interleaved
-runs; `make bench` repeats it. The machine is shared: ratios say more than milliseconds.
+
+def against_eager(record: dict[str, Any]) -> str:
+    """MobileNet-V2 of ours on two threads, by precision, beside PyTorch's on one."""
+    rows = [
+        [name, f"{r['p50'] * 1e3:.2f}", f"{r['ratio']:.2f}", f"{r['sqnr_db']:.0f}", ", ".join(r["devices"])]
+        for name, r in record.items()
+        if name != "pytorch"
+    ]
+    columns = ["precision", "ms", "PyTorch eager / ours", "SQNR dB", "devices"]
+    return f"PyTorch: {record['pytorch']['p50'] * 1e3:.2f} ms.\n\n{table(columns, rows)}"
+
+
+def page(results: dict[str, Any]) -> str:
+    """The Markdown of all that was measured."""
+    session = results["overhead"]["session"]
+    without = "" if latency.relaxes() else " This CPU has no 16-bit floats: `relaxed` computes in fp32 here."
+    return f"""# Measured
+
+{machine()}, Python {platform.python_version()}, {datetime.date.today()}. Batch 1, medians of interleaved runs; `make
+bench` repeats it, results.json has the records. The machine is shared: ratios say more than milliseconds.
+
+## Every network beside the other engines
+
+Our plan is tuned from nothing in the same process; each peer takes the network by its own best public route (PyTorch
+eager; torch.onnx's file in ONNX Runtime and OpenVINO; litert-torch's in LiteRT).{without}
+
+{latencies(results["latency"])}
+
+## MobileNet-V2: two threads of ours, one of PyTorch's
+
+{against_eager(results["mobilenet"])}
 
 ## Conversion
 
 `nnapi.load(module, inputs)` and all passes; torch and its export machinery are imported before the clock starts.
 
-{conversions(converted)}
+{conversions(results["conversion"])}
 
 ## The same network converted by litert-torch, in LiteRT
 
-{against_litert_torch(beside)}
+{conversions_beside(results["litert_torch"])}
 
 ## Around the engine
 
 | what | measured |
 |---|---|
 | a session over its engine's own call (MobileNet-V2, `null` device) | {session["added_seconds"] * 1e6:.1f} us |
-| `import nnapi` | {around["import_nnapi"]:.3f} s |
-| `nnapi --help` | {around["help"]:.3f} s |
+| `import nnapi` | {results["overhead"]["import_nnapi"]:.3f} s |
+| `nnapi --help` | {results["overhead"]["help"]:.3f} s |
+
+## Quantization and partitions
+
+`python benchmarks/quantization.py --accuracy --peers --calibration`, `benchmarks/int8.py`, `benchmarks/agreement.py` and
+`benchmarks/partition.py` print theirs.
 """
-    RESULTS.write_text(page)
-    (RESULTS.with_suffix(".json")).write_text(
-        json.dumps({"conversion": converted, "overhead": around, "litert_torch": beside}, indent=2) + "\n"
-    )
-    print(f"wrote {RESULTS}", file=sys.stderr)
+
+
+PARTS: dict[str, Callable[[], Any]] = {
+    "overhead": overhead.measure,
+    "conversion": conversion.measure,
+    "litert_torch": against_litert_torch.measure,
+    "mobilenet": lambda: latency.mobilenet(50),
+    "latency": lambda: latency.records(list(zoo.NETWORKS), (1, 2), 50, None),
+}
+
+
+def main() -> None:
+    """Measure what is named, or everything, with progress; the rest of the page stays as it was measured before."""
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="nnapi-bench-")
+    console = Console(stderr=True)
+    records = RESULTS.with_suffix(".json")
+    results = json.loads(records.read_text()) if records.exists() else {}
+    for name in sys.argv[1:] or PARTS:
+        with console.status(name):
+            results[name] = PARTS[name]()
+        records.write_text(json.dumps(results, indent=1) + "\n")
+    if results.keys() >= PARTS.keys():
+        RESULTS.write_text(page(results))
+        print(f"wrote {RESULTS}", file=sys.stderr)
 
 
 if __name__ == "__main__":

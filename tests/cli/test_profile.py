@@ -48,7 +48,7 @@ def test_against_peers_prints_ratios_and_says_why_one_is_missing(
     assert main(arguments) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["litert"]["route"] == "our .tflite file" and rows["litert"]["ratio"] > 0
-    assert rows["pytorch"]["seconds"] is None and "is no PyTorch module" in rows["pytorch"]["route"]
+    assert rows["pytorch"]["latency"] is None and "is no PyTorch module" in rows["pytorch"]["route"]
 
 
 WRONG = {

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nnapi.bench.compare import interleave
+from nnapi.bench.record import Latency
 from nnapi.errors import MissingExtra, NnapiError, UsageError
 from nnapi.importers.load import ZOO
 from nnapi.ir.model import Model
@@ -24,12 +25,17 @@ from nnapi.runtime.session import Session
 Run = Callable[[], object]
 
 
+BUDGET: Final = 60.0
+"""Seconds of measuring after which a slow network has been run often enough, if LEAST times."""
+LEAST: Final = 5
+
+
 @dataclass(frozen=True)
 class Peer:
-    """One row: seconds (p50), how many times ours that is, and which way the network took there (or why not)."""
+    """One row: seconds of a run, the p50 as a multiple of ours, and which way the network went there, or why not."""
 
     name: str
-    seconds: float | None
+    latency: Latency | None
     ratio: float | None
     route: str
 
@@ -100,7 +106,7 @@ def compare(
     num_threads: int = 1,
     repeats: int = 50,
 ) -> list[Peer]:
-    """Ours and each peer on the same inputs, interleaved in one run. A peer that is not there says why."""
+    """Ours and each peer on the same inputs, interleaved in one run, ours first. A peer that is not there says why."""
     unknown = [name for name in names if name not in PEERS]
     if unknown:
         raise UsageError(f"no peer {unknown[0]!r}", hint=f"there are {', '.join(PEERS)}")
@@ -115,10 +121,12 @@ def compare(
                 routes[name] = f"not measured: {error}"
             except Exception as error:  # a peer's own exporters and engines
                 routes[name] = f"not measured: {type(error).__name__}: {str(error).splitlines()[:1]}"
-    latencies = interleave(runs, repeats=repeats)
+    round_seconds = sum(latency.p50 for latency in interleave(runs, repeats=1, warmup=2).values())
+    affordable = max(int(BUDGET / round_seconds), LEAST)
+    latencies = interleave(runs, repeats=min(repeats, affordable), warmup=1)
     ours = latencies["nnapi"].p50
     return [
-        Peer(name, latencies[name].p50, latencies[name].p50 / ours, route)
+        Peer(name, latencies[name], latencies[name].p50 / ours, route)
         if name in latencies
         else Peer(name, None, None, route)
         for name, route in routes.items()

@@ -69,7 +69,7 @@ def _compare(
     if as_json:
         return print_json([row.to_json() for row in rows])
     cells = [
-        (r.name, milliseconds(r.seconds) if r.seconds else "-", f"{r.ratio:.2f}" if r.ratio else "-", r.route)
+        (r.name, milliseconds(r.latency.p50) if r.latency else "-", f"{r.ratio:.2f}" if r.ratio else "-", r.route)
         for r in rows
     ]
     print_table(("", "p50", "theirs / ours", "route"), cells, right="p50")

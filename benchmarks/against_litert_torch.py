@@ -1,6 +1,8 @@
 """The same network converted by litert-torch, in one run, interleaved: conversion time and latency in LiteRT.
 
-litert-torch is installed into an environment of its own, `.venv-litert-torch`, the first time.
+    python benchmarks/against_litert_torch.py [NETWORK ...]
+
+litert-torch comes with the extra `bench`; it converts in a process of its own, so that its first use is timed alike.
 """
 
 from __future__ import annotations
@@ -12,10 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = ROOT / ".venv-litert-torch"
-PYTHON = ENVIRONMENT / "bin" / "python"
-NETWORKS = ("mobilenet_v2", "mobilenet_v3_large", "inception_v3", "unet", "srgan", "deeplab_v3_plus")
+NETWORKS = ("mobilenet_v2", "mobilenet_v3_large", "inception_v3", "srgan", "deeplab_v3_plus", "transformer_encoder")
 REPEATS = 60
 
 PROGRAM = """
@@ -31,18 +30,9 @@ print("RESULT", json.dumps({"seconds": seconds}))
 """
 
 
-def install() -> None:
-    """Make the environment, once."""
-    if PYTHON.exists():
-        return
-    subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-    install = [str(PYTHON), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt")]
-    subprocess.run([*install, "litert-torch", "torch==2.13.0", "-e", str(ROOT)], check=True)
-
-
 def convert(name: str, path: Path) -> float:
     """Seconds that litert-torch takes, writing `path`."""
-    done = subprocess.run([str(PYTHON), "-c", PROGRAM, name, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, name, str(path)], capture_output=True, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
     return float(json.loads(line.removeprefix("RESULT"))["seconds"])
 
@@ -90,7 +80,6 @@ def compare(name: str, path: Path, repeats: int = REPEATS) -> dict[str, object]:
 
 def measure(names: tuple[str, ...] = NETWORKS) -> list[dict[str, object]]:
     """One record per network."""
-    install()
     with tempfile.TemporaryDirectory() as folder:
         return [compare(name, Path(folder) / f"{name}.tflite") for name in names]
 
