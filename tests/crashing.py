@@ -1,4 +1,4 @@
-"""An engine that another process can load, and on which MUL goes wrong as the variable CRASHING says."""
+"""An engine that another process can load; on it an operation (MUL) goes wrong as the variable CRASHING says."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from nnapi.ir.model import Model
 from nnapi.ops.types import Array
 
 VARIABLE: Final = "CRASHING"
+OPERATION: Final = "CRASHING_ON"
+"""The variable that names another operation."""
 NAME: Final = "crashing"
 GIGABYTE: Final = 1 << 30
 
@@ -59,7 +61,8 @@ class Crashing(FakeDriver):
 
     def prepare(self, model: Model, options: PrepareOptions) -> Prepared:
         how = os.environ.get(VARIABLE, "")
-        if not any(operation.type == "MUL" for operation in model.operations):
+        wrong = os.environ.get(OPERATION, "MUL")
+        if not any(operation.type == wrong for operation in model.operations):
             return PreparedReference(model)
         PREPARING.get(how, lambda: None)()
         return _Crashing(model, how=how)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +21,11 @@ from nnapi.drivers.driver import Driver, PrepareOptions
 from nnapi.drivers.fake import FakeDriver
 from nnapi.drivers.reference import execute
 from nnapi.errors import CompileError, DeadObject, DeviceUnavailable, MissedDeadline, NnapiError
+from nnapi.ir.file import load
 from nnapi.partitioning import isolated as module
 from nnapi.partitioning.candidate import Exact
 from nnapi.partitioning.isolated import Isolated, can_be_isolated, memory_there_is
+from nnapi.partitioning.trial import MODEL as MODEL_FILE
 
 OPTIONS = PrepareOptions()
 MODEL = chain("ADD", "MUL")
@@ -66,6 +72,13 @@ def test_outputs_come_back(how: str, process: Isolated, monkeypatch: pytest.Monk
     assert process.run(MODEL, None, OPTIONS, 20) == []
 
 
+def test_an_exact_candidate_is_tried_in_float32(third_party: Driver) -> None:
+    process = Isolated(Exact(third_party))
+    process.run(replace(MODEL, relaxed=True), INPUTS, PrepareOptions("relaxed"), 20)
+    assert not load(Path(process._folder.name) / MODEL_FILE).relaxed
+    process.close()
+
+
 def test_it_is_started_again_after_it_died(process: Isolated, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(crashing.VARIABLE, "aborts")
     with pytest.raises(DeadObject):
@@ -86,10 +99,6 @@ def test_it_ends_when_it_is_closed(process: Isolated, monkeypatch: pytest.Monkey
 
 
 def test_it_ends_with_the_process_that_started_it(installed: Path, tmp_path: Path) -> None:
-    import signal
-    import subprocess
-    import sys
-
     program = (
         "import sys, time\n"
         "from nnapi.drivers import registry\n"

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+import crashing
 from clients import REFERENCE, compiled, computed, device, elementwise, refused
-from nnapi.drivers.driver import Prepared, PrepareOptions
+from nnapi.drivers.driver import Driver, Prepared, PrepareOptions
 from nnapi.drivers.fake import FakeDriver
 from nnapi.drivers.reference import PreparedReference
 from nnapi.ir.model import Model as IrModel
@@ -111,3 +112,14 @@ def test_what_is_not_compared_is_said(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "1 operations are not compared with the reference: the reference: it would take about 9 s, limit 2 s" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("how", ["aborts", "reads nothing"])
+def test_a_client_survives_an_engine_that_crashes(
+    how: str, third_party: Driver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("NNAPI_LOG", "info"), (crashing.VARIABLE, how), (crashing.OPERATION, "ADD")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(compilation_module, "devices", lambda: [device(third_party), REFERENCE])
+    np.testing.assert_array_equal(computed(compiled(elementwise(), None), [X, Y])[0], X + Y)
+    assert "1 operations on crashing: it fails its trial: it died of SIG" in capsys.readouterr().err

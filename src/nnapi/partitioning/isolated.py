@@ -13,7 +13,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -128,8 +128,10 @@ class Isolated:
         CompileError and ExecutionError for what the engine raises.
         """
         folder = Path(self._folder.name)
-        changed = {"precision": "fp32"} if isinstance(self.driver, Exact) else {}
-        fields = asdict(options) | changed | {"cache_dir": None}
+        fields = asdict(options) | {"cache_dir": None}
+        if isinstance(self.driver, Exact):
+            model = replace(model, relaxed=False)
+            fields["precision"] = "fp32"
         try:
             save(model, folder / MODEL)
             count = None if inputs is None else write_arrays(folder, "input", inputs)

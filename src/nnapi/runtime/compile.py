@@ -128,8 +128,11 @@ class _Compiler:
                 log.info(f"{plan.model.operations[n].label} is left to the reference: {reason}")
             deadline.check("partitioning the model")
             steps = self._steps(plan, deadline)
-        for operations, reason in ({} if self.gate is None else self.gate.unchecked).items():
-            log.info(f"{len(operations)} operations are not compared with the reference: {reason}")
+        unchecked = {} if self.gate is None else self.gate.unchecked
+        for p in plan.partitions:
+            if p.operations in unchecked:
+                reason = unchecked[p.operations]
+                log.info(f"{len(p.operations)} operations are not compared with the reference: {reason}")
         return Program(
             steps,
             plan.model.inputs,
