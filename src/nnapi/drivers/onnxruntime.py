@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, check_output, prepare
 from nnapi.drivers.driver import DeviceType, Estimate, Prepared, PrepareOptions, Reject, Verdict
 from nnapi.drivers.roofline import Roofline
+from nnapi.drivers.saturation import saturates
 from nnapi.errors import CompileError, ExecutionError, MissingExtra
 from nnapi.ir.model import Model, Operation
 from nnapi.ops.types import Array, Operand
@@ -89,7 +88,7 @@ class _Session:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = FATAL
         options.add_session_config_entry(*SPINNING)
-        if _saturates():
+        if saturates():
             options.add_session_config_entry(*EXACT)
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=list(PROVIDERS))
@@ -114,16 +113,6 @@ class _Session:
             check_output(given, operand, result.shape)
             given[...] = result
         return list(outputs)
-
-
-@cache
-def _saturates() -> bool:
-    """Whether this is an x86 without VNNI, whose 8-bit products are summed in 16 bits."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx2" in flags and "vnni" not in flags
 
 
 def _first_line(error: Exception) -> str:

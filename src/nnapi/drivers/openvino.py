@@ -13,9 +13,10 @@ import numpy as np
 from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, check_output, prepare
 from nnapi.drivers.driver import DeviceType, Estimate, Prepared, PrepareOptions, Reject, Verdict
 from nnapi.drivers.roofline import Roofline
+from nnapi.drivers.saturation import saturates
 from nnapi.errors import CompileError, ExecutionError, MissingExtra
 from nnapi.ir.model import COMPOSITE, Model, Operation
-from nnapi.ops.types import Array, Operand
+from nnapi.ops.types import Q8PC, Q8S, Array, Operand
 
 try:
     import openvino
@@ -111,6 +112,17 @@ def _refusal(model: Model, operation: Operation) -> Reject | None:
 
 
 def _workarounds(model: Model) -> dict[str, Any]:
+    """Settings that keep results right."""
+    return _attention(model) | _integers(model)
+
+
+def _integers(model: Model) -> dict[str, Any]:
+    """In floats what would saturate: kernels for processors without VNNI sum two products of 8 bits in 16."""
+    types = {model.operands[i].type for o in model.operations for i in o.inputs}
+    return {"LP_TRANSFORMS_MODE": "NO"} if saturates() and {Q8S, Q8PC} & types else {}
+
+
+def _attention(model: Model) -> dict[str, Any]:
     """Fused attention takes heads for tokens where there are as many of one as of the other."""
     matrices = [model.operands[i] for o in model.operations if o.type in ATTENTION for i in o.outputs]
     mistaken = any(len(m.dimensions) == 4 and m.dimensions[1] == m.dimensions[2] for m in matrices)
