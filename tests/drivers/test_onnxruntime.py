@@ -24,16 +24,8 @@ CASES = ("conv_quant8", "depthwise_conv2d_v1_2", "concat_mixed_quant", "if_same_
 """Parts of the names of specs that cross most of what the driver does."""
 
 
-def test_products_of_bytes_saturate_only_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
-    for flags, expected in (("avx2 avx512_vnni", False), ("avx2 avx_vnni", False), ("avx2", True), ("neon", False)):
-        driver_module._saturates.cache_clear()
-        monkeypatch.setattr(Path, "read_text", lambda self, flags=flags: f"flags : {flags}")
-        assert driver_module._saturates() is expected, flags
-    driver_module._saturates.cache_clear()
-
-
 def test_a_machine_without_vnni_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver_module, "_saturates", lambda: True)
+    monkeypatch.setattr(driver_module, "saturates", lambda: True)
     x = np.ones((1, 4), np.float32)
     np.testing.assert_array_equal(DRIVER.prepare(chain("ADD"), PrepareOptions()).run([x])[0], 2 * x)
 
