@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,19 +161,53 @@ class _Same(PreparedReference):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_the_reference_does_not_know_goes_unchecked_but_not_untried(fails: bool) -> None:
+def test_what_the_reference_does_not_know_goes_unchecked(fails: bool) -> None:
     b = Builder("own")
     x = b.input("x", F32, (4,))
     b.output(*b.add_raw("org.example/OWN", [x], [Operand(F32, (4,))]))
     model, driver = b.finish(), Knowing(fails_to_run=fails)
     gate, plan = Gate([X[:4]], DenyList(Database())), assign(model, [driver])
     assert foreseen(plan).keys() == {0}
-    if fails:
-        with pytest.raises(CompileError, match="fails its trial: it fails to run: RuntimeError: no luck"):
-            build_session(plan, {"knowing": driver}, PrepareOptions(), fallback=False, gate=gate)
-        return
     session = build_session(plan, {"knowing": driver}, PrepareOptions(), fallback=False, gate=gate)
     assert "the reference knows NNAPI's operations only" in session.plan.unchecked[0]
+
+
+def reshaped() -> Model:
+    """A shape that is computed: no sample says what it may be."""
+    b = Builder("reshaped")
+    x, shape = b.input("x", F32, (2, 3)), b.input("shape", I32, (1,))
+    b.output(b.add("RESHAPE", {"input": x, "shape": shape}))
+    return b.finish()
+
+
+def emptied() -> Model:
+    """Nothing is left of x before it is negated."""
+    b = Builder("emptied")
+    x, size = b.input("x", F32, (2,)), b.input("size", I32, (1,))
+    y = b.add("SLICE", {"input": x, "begin": b.constant(np.zeros(1, np.int32)), "size": size})
+    b.output(b.add("NEG", {"input": y}))
+    return b.finish()
+
+
+SAMPLES = {
+    "what the reference refuses": (reshaped, [np.zeros((2, 3), np.float32), np.array([5], np.int32)], "RESHAPE"),
+    "nothing": (emptied, [np.zeros(2, np.float32), np.zeros(1, np.int32)], "an input has no elements"),
+}
+
+
+@pytest.mark.parametrize("case", SAMPLES.values(), ids=SAMPLES.keys())
+def test_samples_that_prove_nothing(case: tuple[Callable[[], Model], list[Array], str]) -> None:
+    """An engine that refuses them is not to blame."""
+    make, samples, reason = case
+    model, last = make(), FakeDriver("last", costs={"NEG": 1e-9, "RESHAPE": 1e-9}, default_cost=None, fails_to_run=True)
+    gate, drivers = (
+        Gate(samples, DenyList(Database())),
+        [last, FakeDriver("first", costs={"SLICE": 1e-9}, default_cost=None)],
+    )
+    plan = assign(model, drivers)
+    session = build_session(plan, {d.name: d for d in drivers}, PrepareOptions(), fallback=False, gate=gate)
+    assert session.plan.devices[-1] == "last"
+    assert reason in list(session.plan.unchecked.values())[-1]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9], ids=["foreseen", "late"])
