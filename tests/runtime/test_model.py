@@ -224,6 +224,15 @@ def test_what_is_no_model_is_refused_when_finished(build: Callable[[Model], obje
         model.finish()
 
 
+def test_what_only_tflite_takes_is_refused_when_added() -> None:
+    """16-bit activations are in the operation table, and at no feature level."""
+    model = Model()
+    for _ in range(2):
+        model.add_operand(OperandType.TENSOR_QUANT16_SYMM, [4], 0.5)
+    with refused("BAD_DATA", "no NNAPI accelerator takes 16x8: RELU runs on TFLite's kernels"):
+        model.add_operation(RELU, [0], [1])
+
+
 def test_a_cycle_is_no_model() -> None:
     model = Model()
     for _ in range(3):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from nnapi.drivers.driver import Accept, DeviceType, Driver, Reject, Verdict
 from nnapi.errors import DriverError
-from nnapi.ir.model import Model
-from nnapi.ops.types import ANDROID, BEYOND, MAX_FEATURE_LEVEL
+from nnapi.ir.model import Model, Operation
+from nnapi.ops.types import ANDROID, BEYOND, MAX_FEATURE_LEVEL, Q16SYMM
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,17 @@ def _final(driver: Driver, model: Model, n: int, answer: Verdict) -> Verdict:
         if refusal is None:
             return Accept(f"inlined as {len(body.operations)} operations")
         return Reject(f"{operation.type.rpartition('/')[2]}: its decomposition is not taken: {refusal.reason}")
-    is_cpu = driver.device_type == DeviceType.CPU
-    takes_all = is_cpu and driver.feature_level == MAX_FEATURE_LEVEL
-    if isinstance(answer, Accept) and not operation.is_extension and not takes_all:
+    if isinstance(answer, Accept) and not operation.is_extension and not _takes_all(driver, model, operation):
         need = max(model.call(operation).needs(), default=None)
         if need is not None and need.level == BEYOND:
             # An engine of this machine's CPU is no NNAPI accelerator, and knows what it takes.
-            return answer if is_cpu else Reject(str(need))
+            return answer if driver.device_type == DeviceType.CPU else Reject(str(need))
         if need is not None and need.level > driver.feature_level:
             return Reject(f"{need}; {driver.name} has {driver.feature_level} ({ANDROID[driver.feature_level]})")
     return answer
+
+
+def _takes_all(driver: Driver, model: Model, operation: Operation) -> bool:
+    """Whether no use of the operation's types can be above the driver's level."""
+    indexes = (*operation.inputs, *operation.outputs)
+    return driver.feature_level == MAX_FEATURE_LEVEL and all(model.operands[i].type != Q16SYMM for i in indexes)

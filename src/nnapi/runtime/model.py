@@ -13,8 +13,9 @@ from nnapi.errors import ModelError
 from nnapi.ir.model import ATEN, Operation
 from nnapi.ir.model import Model as IrModel
 from nnapi.ir.verify import operand_problem, verify
+from nnapi.ops.op import Need
 from nnapi.ops.table import CODES
-from nnapi.ops.types import INT32, MAX_FEATURE_LEVEL, MODEL, OMITTED, Q8PC, Array, ChannelQuant, Operand, OperandType
+from nnapi.ops.types import BEYOND, INT32, MODEL, OMITTED, Q8PC, Array, ChannelQuant, Operand, OperandType
 from nnapi.runtime.codes import COPIED_BYTES, bad_data, bad_state
 from nnapi.runtime.extensions import CALL, OVERLOAD, join_code, operations_of, split_code
 from nnapi.runtime.memory import FileMemory, Memory
@@ -171,9 +172,11 @@ class Model:
         if op is None:
             bad_data(f"{code} is no operation's code")
         try:
-            op.bind([self._operands[i] for i in inputs], [self._operands[i] for i in outputs])
+            call = op.bind([self._operands[i] for i in inputs], [self._operands[i] for i in outputs])
         except ModelError as error:
             bad_data(str(error))
+        if call.types.since == BEYOND:
+            bad_data(str(Need(BEYOND, op.name)))
         return Operation(op.name, inputs, outputs)
 
     def _of_extension(self, name: str, code: int, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Operation:
@@ -231,7 +234,7 @@ class Model:
             self._relaxed,
         )
         try:
-            verify(ir, level=MAX_FEATURE_LEVEL)
+            verify(ir)
         except ModelError as error:
             bad_data(str(error))
         self.ir, self.order = ir, order
