@@ -45,6 +45,8 @@ class Liar(FakeDriver):
         lies = any(operation.type == self.wrong for operation in model.operations)
         if lies and self.how == "hangs while preparing":
             time.sleep(5)
+        if lies and self.how == "small" and len(model.operations) == 1:
+            raise RuntimeError("too small a model")
         return _Lying(model, how=self.how) if lies else PreparedReference(model)
 
 
@@ -57,6 +59,8 @@ class _Lying(PreparedReference):
             raise RuntimeError("the driver crashes")
         if self.how == "hangs":
             time.sleep(5)
+        if self.how == "nothing":
+            return None  # type: ignore[return-value]
         results = super().run(inputs, outputs)
         if self.how == "not a number":
             return [np.full_like(r, np.nan) for r in results]
@@ -79,7 +83,7 @@ def assert_right(session: Session, model: Model) -> None:
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("how", ["noise", "crash", "not a number", "one value", "zero"])
+@pytest.mark.parametrize("how", ["noise", "crash", "not a number", "one value", "zero", "nothing", "small"])
 def test_the_operation_that_goes_wrong_is_found_and_placed_elsewhere(how: str) -> None:
     model, database = chain("ADD", "SUB", "MUL", "ADD", "SUB", size=64), Database()
     session, _ = session_of(model, Liar(how=how), database)

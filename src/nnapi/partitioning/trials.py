@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
 from nnapi.drivers.driver import Driver, Prepared, PrepareOptions
-from nnapi.errors import ExecutionError, MissedDeadline
+from nnapi.errors import CompileError, ExecutionError, MissedDeadline
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array
 from nnapi.partitioning.deadline import within
@@ -29,6 +29,7 @@ class Built(Protocol):
     def prepared(self) -> Prepared: ...
 
 
+T = TypeVar("T")
 B = TypeVar("B", bound=Built)
 B_co = TypeVar("B_co", bound=Built, covariant=True)
 Legalize = Callable[[Model, Driver], Model]
@@ -72,7 +73,7 @@ class Here(Generic[B]):
         if inputs is None:
             return []
         try:
-            return within(seconds, f"running {what}", lambda: prepared.run(inputs))
+            return within(seconds, f"running {what}", lambda: list(prepared.run(inputs)))
         except (ExecutionError, MissedDeadline):
             raise
         except Exception as error:  # whatever an engine raises: it does not compute this
@@ -84,7 +85,7 @@ class Here(Generic[B]):
 
     def _prepare(self, model: Model) -> Prepared:
         if model is not self.whole:
-            return self.driver.prepare(self.legalize(model, self.driver), self.options)
+            return _translated(lambda: self.driver.prepare(self.legalize(model, self.driver), self.options))
         self.built = self.build()
         return self.built.prepared
 
@@ -100,8 +101,19 @@ class Apart(Generic[B]):
     built: None = field(default=None, init=False)
 
     def run(self, model: Model, inputs: Sequence[Array] | None, seconds: float) -> list[Array]:
-        return self.process.run(self.legalize(model, self.driver), inputs, self.options, seconds)
+        legal = _translated(lambda: self.legalize(model, self.driver))
+        return self.process.run(legal, inputs, self.options, seconds)
 
     def can_bisect(self, problem: Problem) -> bool:
         """An engine that does not even load is no operation's fault."""
         return self.process.has_loaded
+
+
+def _translated(function: Callable[[], T]) -> T:
+    """What `function` returns; CompileError for whatever it raises."""
+    try:
+        return function()
+    except CompileError:
+        raise
+    except Exception as error:
+        raise CompileError(f"{type(error).__name__}: {error}") from error
