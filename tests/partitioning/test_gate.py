@@ -141,6 +141,29 @@ def test_inaccurate_placements_can_be_accepted_loudly() -> None:
     assert session.plan.devices == ("liar",)
 
 
+def test_what_was_denied_can_still_be_accepted() -> None:
+    model, database = chain("ADD", "MUL", size=64), Database()
+    session, _ = session_of(model, Liar(), database)
+    assert session.plan.placement[1] == "reference"
+    with pytest.warns(AccuracyWarning, match="'liar' is used although it fails the accuracy gate: output y: SQNR"):
+        session, _ = session_of(model, Liar(), database, accept_inaccurate=True)
+    assert session.plan.devices == ("liar",)
+
+
+def test_failures_are_not_accepted_as_inaccurate() -> None:
+    model = chain("ADD", "MUL", size=64)
+    session, _ = session_of(model, Liar(how="crash"), Database(), accept_inaccurate=True)
+    assert session.plan.placement[1] == "reference"
+
+
+def test_clearing_forgets_what_was_trusted_too() -> None:
+    database, honest = Database(), FakeDriver("honest")
+    session_of(chain("ADD", size=8), honest, database)
+    assert DenyList(database).has_trusted(honest)
+    assert clear_denied(database) == 0
+    assert not DenyList(database).has_trusted(honest)
+
+
 @dataclass
 class Knowing(FakeDriver):
     """A device that takes an operation that only it knows, which returns what it is given."""
