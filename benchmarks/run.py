@@ -124,8 +124,8 @@ eager; torch.onnx's file in ONNX Runtime and OpenVINO; litert-torch's in LiteRT)
 
 ## Quantization and partitions
 
-`python benchmarks/quantization.py --accuracy --peers --calibration`, `benchmarks/int8.py`, `benchmarks/agreement.py` and
-`benchmarks/partition.py` print theirs.
+`python benchmarks/quantization.py --accuracy --peers --calibration`, `benchmarks/int8.py`, `benchmarks/agreement.py`
+and `benchmarks/partition.py` print theirs.
 """
 
 

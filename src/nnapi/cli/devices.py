@@ -28,7 +28,7 @@ def command(as_json: bool) -> None:
                 "feature_level": driver.feature_level,
                 "version": driver.version,
                 "layout": driver.layout,
-                "used_by_default": name not in registry.PRETEND,
+                "used_by_default": name not in registry.ONLY_NAMED,
             }
         )
     if as_json:
@@ -36,7 +36,8 @@ def command(as_json: bool) -> None:
     rows: list[tuple[object, ...]] = []
     for device in found:
         if device["available"]:
-            note = "" if device["used_by_default"] else "only when named: computes nothing real"
+            reason = registry.ONLY_NAMED.get(str(device["name"]))
+            note = "" if reason is None else f"only when named: {reason}"
             rows.append((device["name"], device["type"], device["feature_level"], device["version"], note))
         else:
             rows.append((device["name"], "-", "-", "-", device["reason"]))

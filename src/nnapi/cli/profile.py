@@ -17,7 +17,9 @@ from nnapi.pipeline import clear_profile, optimize, profile, show_denied
 @click.option("-j", "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of an engine.")
 @click.option("--precision", type=click.Choice(["fp32", "relaxed"]), default="fp32", show_default=True)
 @click.option("--show-denied", "show", is_flag=True, help="List what devices may not run, and why.")
-@click.option("--clear-denied", "clear", is_flag=True, help="Forget what devices may not run, and what they are trusted with.")
+@click.option(
+    "--clear-denied", "clear", is_flag=True, help="Forget what devices may not run, and what they are trusted with."
+)
 @click.option("--clear", "clear_times", is_flag=True, help="Forget all measurements.")
 @json_option
 def command(

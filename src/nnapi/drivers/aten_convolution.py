@@ -49,6 +49,8 @@ def _transformed(x: Any, weight: Any, bias: Any, window: Window) -> Any:
 
 def _may_be_transformed(x: Any, weight: Any, window: Window) -> bool:
     """Whether NNPACK has a transform for it, and it is large enough to gain by one."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype != torch.float32:
+        return False
     plain = window.stride == window.dilation == (1, 1) and window.groups == 1
     return plain and min(weight.shape[2:]) > 1 and weight.numel() * x.shape[2] * x.shape[3] >= SMALL and _has_nnpack()
 

@@ -45,9 +45,10 @@ def _expect_read_only_arrays() -> None:
 _expect_read_only_arrays()
 
 
-def tensor_of(array: Array) -> Any:
-    """A tensor over an array's memory."""
-    return torch.from_numpy(np.ascontiguousarray(array))
+def tensor_of(array: Array, device: Any) -> Any:
+    """A tensor over an array's memory, or on a device with memory of its own a copy."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor if device == "cpu" else tensor.to(device)
 
 
 def fused(call: Call, run: Run) -> Run:
@@ -116,7 +117,9 @@ def convolution(call: Call) -> Run:
     groups = _groups(call, depthwise)
     left, right, top, bottom = window_padding(call, (height or 1, width or 1), (rows, columns))
     symmetric = left == right and top == bottom
-    weight = tensor_of(filter.value).permute(order).contiguous() if filter.is_constant else None
+    # On the device that the model is prepared for: PyTorch's default one meanwhile.
+    constant = tensor_of(filter.value, torch.get_default_device()) if filter.is_constant else None
+    weight = None if constant is None else constant.permute(order).contiguous()
     padding = (top, left) if symmetric else (0, 0)
     window = Window((row_stride, column_stride), padding, (rows, columns), groups)
 
@@ -389,7 +392,7 @@ def _attention(inputs: Sequence[Operand]) -> Run:
     def run(x: Tensors) -> Any:
         mask = x[5] if len(x) > 6 else None
         if causal and mask is not None:
-            future = torch.ones(x[0].shape[-2], x[1].shape[-2], dtype=torch.bool).triu(1)
+            future = torch.ones(x[0].shape[-2], x[1].shape[-2], dtype=torch.bool, device=x[0].device).triu(1)
             mask = mask.masked_fill(future, float("-inf"))
         return F.scaled_dot_product_attention(x[0], x[1], x[2], mask, is_causal=causal and mask is None, scale=scale)
 

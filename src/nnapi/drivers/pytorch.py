@@ -1,15 +1,22 @@
-"""PyTorch on the CPU: NNAPI operations as ATen calls, and the ATen operators that came without an NNAPI mapping."""
+"""PyTorch: NNAPI operations as ATen calls, and the ATen operators that came without an NNAPI mapping.
+
+Eager on the CPU and on CUDA's device, where there is one; and compiled by torch.compile, for whoever names it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
 
 from nnapi.drivers.driver import ACCEPT, DeviceType, Estimate, PrepareOptions, Reject, Verdict
 from nnapi.drivers.roofline import Roofline
-from nnapi.errors import CompileError, ExecutionError, MissingExtra, NnapiError
+from nnapi.errors import CompileError, DeviceUnavailable, ExecutionError, MissingExtra, NnapiError
 from nnapi.ir.model import ATEN, COMPOSITE, Model, Operation
 from nnapi.ops.types import MAX_FEATURE_LEVEL, MODEL, Array, Operand
 
@@ -21,7 +28,10 @@ except ModuleNotFoundError as error:
 from nnapi.drivers.aten_call import aten_call
 from nnapi.drivers.aten_kernels import COMPOSITES, DTYPES, KERNELS, Run, tensor_of
 
-_ROOFLINE = Roofline(macs_per_second=25e9, bytes_per_second=8e9, operation_seconds=10e-6, launch_seconds=20e-6)
+EAGER: Final = Roofline(macs_per_second=25e9, bytes_per_second=8e9, operation_seconds=10e-6, launch_seconds=20e-6)
+COMPILED: Final = replace(EAGER, operation_seconds=2e-6)
+CUDA: Final = Roofline(macs_per_second=5e12, bytes_per_second=500e9, operation_seconds=10e-6, launch_seconds=100e-6)
+"""Eager calls on a data center's GPU; every array goes there and back."""
 
 
 class PyTorchDriver:
@@ -33,15 +43,54 @@ class PyTorchDriver:
     version = torch.__version__
     layout = "nchw"
     extensions = {ATEN.rstrip("/"): ("call",)}  # noqa: RUF012
+    roofline = EAGER
+    device = "cpu"
+    """PyTorch's name of it."""
 
     def supported(self, model: Model) -> list[Verdict]:
         return [_verdict(model, operation) for operation in model.operations]
 
     def estimate(self, model: Model) -> Estimate:
-        return _ROOFLINE.estimate(model)
+        return self.roofline.estimate(model)
 
     def prepare(self, model: Model, options: PrepareOptions) -> PreparedPyTorch:
-        return PreparedPyTorch(model, options.num_threads)
+        return PreparedPyTorch(model, options.num_threads, device=self.device)
+
+
+class CompiledPyTorchDriver(PyTorchDriver):
+    """ATen on the CPU, compiled by TorchInductor, which wants a C++ compiler and takes its time."""
+
+    name = "pytorch_compiled"
+    roofline = COMPILED
+
+    def __init__(self) -> None:
+        compiler = os.environ.get("CXX", "g++")
+        if shutil.which(compiler) is None:
+            raise DeviceUnavailable(f"there is no C++ compiler {compiler!r}", hint="install one, or name it in CXX")
+
+    def prepare(self, model: Model, options: PrepareOptions) -> PreparedPyTorch:
+        """Compiled on the first run, which this makes on zeros."""
+        prepared = PreparedPyTorch(model, options.num_threads, compiled=True)
+        operands = model.input_operands
+        if all(operand.elements is not None for operand in operands):
+            try:
+                prepared.run([np.zeros(o.dimensions, o.type.dtype) for o in operands])
+            except ExecutionError as error:
+                raise CompileError(error.message, operation=error.operation) from error
+        return prepared
+
+
+class CUDAPyTorchDriver(PyTorchDriver):
+    """ATen on CUDA's current device, in eager mode."""
+
+    name = "pytorch_cuda"
+    device_type = DeviceType.GPU
+    roofline = CUDA
+    device = "cuda"
+
+    def __init__(self) -> None:
+        if not torch.cuda.is_available():
+            raise DeviceUnavailable("PyTorch finds no CUDA device", hint="install its CUDA build, and a driver")
 
 
 def _verdict(model: Model, operation: Operation) -> Verdict:
@@ -83,59 +132,76 @@ class _Step:
     """Operands nobody reads after this step."""
     label: str
 
+    def into(self, values: dict[int, Any]) -> None:
+        """Compute the step, its inputs from and its outputs to `values`."""
+        result = self.run([values.get(i) for i in self.inputs])
+        results = result if isinstance(result, (tuple, list)) else (result,)
+        for o, tensor, dtype in zip(self.outputs, results, self.dtypes):
+            values[o] = tensor if tensor.dtype == dtype else tensor.to(dtype)
+        for i in self.release:
+            values.pop(i, None)
+
 
 class PreparedPyTorch:
     """A model as a list of ATen calls."""
 
-    def __init__(self, model: Model, num_threads: int) -> None:
+    def __init__(self, model: Model, num_threads: int, *, device: str = "cpu", compiled: bool = False) -> None:
         self._model = model
         self._threads = num_threads
+        self._device = device
         self._constants: dict[int, Any] = {
-            i: tensor_of(o.value)
+            i: tensor_of(o.value, device)
             for i, o in enumerate(model.operands)
             if o.is_constant and not o.is_omitted and o.type != MODEL and o.type.is_tensor
         }
         keep = {*model.outputs, *model.inputs, *self._constants}
         last = {i: n for n, operation in enumerate(model.operations) for i in operation.inputs}
-        self._steps = [
-            _Step(
-                _builder(model, operation),
-                operation.inputs,
-                operation.outputs,
-                tuple(_torch_type(model.operands[o]) for o in operation.outputs),
-                tuple(i for i in set(operation.inputs) if last[i] == n and i not in keep),
-                operation.label,
-            )
-            for n, operation in enumerate(model.operations)
-        ]
+        with torch.device(device):
+            self._steps = [
+                _Step(
+                    _builder(model, operation),
+                    operation.inputs,
+                    operation.outputs,
+                    tuple(_torch_type(model.operands[o]) for o in operation.outputs),
+                    tuple(i for i in set(operation.inputs) if last[i] == n and i not in keep),
+                    operation.label,
+                )
+                for n, operation in enumerate(model.operations)
+            ]
+        self._compute = torch.compile(self._compute_all, dynamic=False) if compiled else self._compute_in_turn
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None = None) -> list[Array]:
-        values = dict(self._constants)
-        values.update(zip(self._model.inputs, map(tensor_of, inputs)))
         with torch.inference_mode(), _threads(self._threads):
-            for step in self._steps:
-                try:
-                    result = step.run([values.get(i) for i in step.inputs])
-                except NnapiError:
-                    raise
-                except Exception as error:  # whatever ATen raises on these values
-                    raise ExecutionError(f"{type(error).__name__}: {error}", operation=step.label) from error
-                results = result if isinstance(result, (tuple, list)) else (result,)
-                for o, tensor, dtype in zip(step.outputs, results, step.dtypes):
-                    values[o] = tensor if tensor.dtype == dtype else tensor.to(dtype)
-                for i in step.release:
-                    values.pop(i, None)
-            results = [self._result(i, values[i]) for i in self._model.outputs]
+            tensors = self._compute([tensor_of(x, self._device) for x in inputs])
+            results = [self._result(i, tensor) for i, tensor in zip(self._model.outputs, tensors)]
         if outputs is None:
             return results
         for given, array in zip(outputs, results, strict=True):
             given[...] = array
         return list(outputs)
 
+    def _compute_in_turn(self, inputs: Sequence[Any]) -> list[Any]:
+        """Outputs as tensors; an ExecutionError names the operation that fails."""
+        values = self._constants | dict(zip(self._model.inputs, inputs))
+        for step in self._steps:
+            try:
+                step.into(values)
+            except NnapiError:
+                raise
+            except Exception as error:  # whatever ATen raises on these values
+                raise ExecutionError(f"{type(error).__name__}: {error}", operation=step.label) from error
+        return [values[i] for i in self._model.outputs]
+
+    def _compute_all(self, inputs: Sequence[Any]) -> list[Any]:
+        values = self._constants | dict(zip(self._model.inputs, inputs))
+        for step in self._steps:
+            step.into(values)
+        return [values[i] for i in self._model.outputs]
+
     def _result(self, i: int, tensor: Any) -> Array:
         operand = self._model.operands[i]
         tensor = tensor.reshape(1) if tensor.ndim == 0 and operand.type.is_tensor else tensor
-        array: Array = tensor.contiguous().numpy()
+        array: Array = tensor.cpu().contiguous().numpy()
         return array
 
 

@@ -17,13 +17,20 @@ BUILTIN: Final[Mapping[str, str]] = {
     "openvino": "nnapi.drivers.openvino:OpenVINODriver",
     "onnxruntime": "nnapi.drivers.onnxruntime:ONNXRuntimeDriver",
     "pytorch": "nnapi.drivers.pytorch:PyTorchDriver",
+    "pytorch_cuda": "nnapi.drivers.pytorch:CUDAPyTorchDriver",
+    "pytorch_compiled": "nnapi.drivers.pytorch:CompiledPyTorchDriver",
     "reference": "nnapi.drivers.reference:ReferenceDriver",
     "null": "nnapi.drivers.null:NullDriver",
     "fake": "nnapi.drivers.fake:FakeDriver",
 }
 """name -> module:class, loaded when first asked for."""
 PRETEND: Final = frozenset({"null", "fake"})
-"""Devices that answer without computing, or at invented costs: used only when named."""
+"""Devices that answer without computing, or at invented costs."""
+ONLY_NAMED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(PRETEND, "computes nothing real"),
+    "pytorch_compiled": "takes a minute to compile a model",
+}
+"""Devices that are used only when named, and why."""
 
 
 @cache
@@ -62,10 +69,10 @@ def get(name: str) -> Driver:
 
 
 def available() -> list[Driver]:
-    """Every device that computes and whose engine is installed, in order of preference."""
+    """Every device whose engine is installed, in order of preference; those that must be named left out."""
     found = []
     for name in names():
-        if name in PRETEND:
+        if name in ONLY_NAMED:
             continue
         try:
             found.append(get(name))
