@@ -12,9 +12,9 @@ from nnapi.ir.subgraph import extract
 from nnapi.ir.verify import verify
 from nnapi.pipeline import load, optimize
 from nnapi.quantization.expose import Exposed
+from nnapi.quantization.judge import quantized_inputs
 from nnapi.quantization.quantize import quantize_model
 from nnapi.quantization.report import measure
-from nnapi.quantization.rounding import quantized_inputs
 
 torch = pytest.importorskip("torch")
 slow = pytest.mark.slow

@@ -20,12 +20,12 @@ from nnapi.ir.verify import feature_level, verify
 from nnapi.ops.numeric import dequantize
 from nnapi.ops.types import BEYOND, F16, F32, I32, Q8, Q8PC, Q8S
 from nnapi.pipeline import quantize
+from nnapi.quantization.judge import quantized_inputs
 from nnapi.quantization.metrics import sqnr
 from nnapi.quantization.page import page
 from nnapi.quantization.quantize import Quantized, quantize_model
 from nnapi.quantization.recipe import OBSERVERS
 from nnapi.quantization.report import measure
-from nnapi.quantization.rounding import quantized_inputs
 from quantization.graphs import conv, examples, image, small
 
 # recipe, least SQNR in dB of `small` (8 bits give about 45 per layer; one scale per tensor less), feature level
@@ -35,7 +35,8 @@ RECIPES = [
     ("int8_float_io", 28, 4),
     ("int8", 28, 4),
     ("uint8", 22, 3),
-    ({"base": "mixed", "target_sqnr": 35.0}, 28, 4),
+    # of these inputs one lies far outside what half of the examples show
+    ({"base": "mixed", "target_sqnr": 35.0}, 25, 4),
     ("int16x8", 40, BEYOND),
 ]
 
@@ -134,7 +135,7 @@ def test_overrides_keep_floats(override: dict[str, str]) -> None:
 
 
 # the average of extremes cuts off half of them, and entropy cuts deeper than squared error would
-LEAST = {"min_max": 28, "percentile": 27, "mse": 27, "moving_average": 14, "entropy": 24}
+LEAST = {"min_max": 28, "percentile": 27, "mse": 27, "moving_average": 14, "entropy": 24, "output": 27}
 
 
 @pytest.mark.parametrize("observer", OBSERVERS)
@@ -146,15 +147,58 @@ def test_observers_and_recovery(observer: str, recovery: list[str]) -> None:
 
 
 def test_mixed_keeps_the_fewest_floats_that_reach_the_target() -> None:
+    """Judged on the half of the examples that chose no ranges."""
     model = small()
     recipe = {"base": "mixed", "recovery": []}
+    given = examples(model, 16)
     counts = []
     for target in (20.0, 45.0, 60.0):
-        found = quantize_model(model, examples(model, 8), recipe | {"target_sqnr": target})
-        report = measure(model, found)
+        found = quantize_model(model, given, recipe | {"target_sqnr": target})
+        report = measure(model, found, given[8:])
         assert min(report.outputs) >= target
         counts.append(len(report.floats))
     assert counts[0] == 0 < counts[1] < counts[2]
+
+
+def test_mixed_reaches_a_target_only_with_recovery() -> None:
+    """Recovery counts: fewer floats are needed with it."""
+    model = small()
+    given = examples(model, 4)
+    recipe = {"base": "mixed", "observer": "min_max", "target_sqnr": 45.0}
+    counts = [
+        len(measure(model, quantize_model(model, given, recipe | {"recovery": r})).floats)
+        for r in (["bias_correction"], [])
+    ]
+    assert counts[0] <= counts[1]
+
+
+def test_mixed_for_accuracy() -> None:
+    model = small()
+    given = examples(model, 32)
+    labels = [int(np.argmax(execute(model, list(x))[0])) for x in given]
+    counts = []
+    for loss in (1.0, 0.0):
+        recipe = {"base": "mixed", "activations": "uint8", "weights": "per_tensor", "max_loss": loss}
+        found = quantize_model(model, given, recipe | {"percentile": 95.0, "recovery": []}, labels=labels)
+        report = measure(model, found, given[16:], labels[16:])
+        assert report.accuracy_after is not None
+        assert 1 - report.accuracy_after <= loss
+        counts.append(len(report.floats))
+    assert counts[0] == 0 < counts[1]
+
+
+@pytest.mark.parametrize(
+    "recipe, count, message",
+    [
+        pytest.param("int8", 4, "asks for no accuracy", id="not mixed"),
+        pytest.param("mixed", 5, "5 labels for 4 calibration examples", id="more labels"),
+        pytest.param({"base": "mixed", "boundary": "integer", "target_sqnr": 199.0}, None, "no mixture", id="too much"),
+    ],
+)
+def test_what_mixed_cannot_do_is_explained(recipe: object, count: int | None, message: str) -> None:
+    model = small()
+    with pytest.raises(QuantizeError, match=message):
+        quantize_model(model, examples(model, 4), recipe, labels=None if count is None else [0] * count)  # type: ignore[arg-type]
 
 
 def test_bias_correction_helps() -> None:

@@ -26,11 +26,14 @@ def test_named_recipes_say_what_they_do(name: str) -> None:
         pytest.param({"base": "int3"}, "no base 'int3'; known: .*int8", id="base"),
         pytest.param({"bits": 4}, "no key 'bits'; known: base, .*activations", id="key"),
         pytest.param({"activations": "int4"}, "activations is 'int4'; known: float32, float16, int8", id="type"),
-        pytest.param({"observer": "magic"}, "known: min_max, moving_average, percentile, mse, entropy", id="observer"),
+        pytest.param(
+            {"observer": "magic"}, "known: min_max, moving_average, percentile, mse, entropy, output", id="observer"
+        ),
         pytest.param({"recovery": ["prayer"]}, "known: equalization, rounding, bias_correction", id="recovery"),
         pytest.param({"level": 9}, "level is 9, must be 1 to 8", id="level"),
         pytest.param({"level": True}, "level is True, must be a number", id="bool"),
         pytest.param({"percentile": "high"}, "percentile is 'high', must be a number", id="percentile"),
+        pytest.param({"max_loss": 2}, "max_loss is 2, must be 0.0 to 1.0", id="loss"),
         pytest.param({"mixed": 1}, "mixed is 1, must be a bool", id="mixed"),
         pytest.param({"overrides": "all"}, "must be a list", id="overrides"),
         pytest.param({"overrides": [{"type": "CONV_9D"}]}, "no operation type 'CONV_9D'", id="operation"),

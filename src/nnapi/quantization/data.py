@@ -15,6 +15,8 @@ from nnapi.ops.types import Array, Operand
 
 Example = tuple[Array, ...]
 """One array per model input, in order."""
+CHANNELS: Final = (1, 3, 4)
+"""Of images."""
 KEPT: Final = 16
 """How many examples are kept for what must see them again: recovery and reports."""
 
@@ -30,6 +32,26 @@ def read_examples(calibration: Any, operands: Sequence[Operand]) -> Iterator[Exa
         yield from _split(_arrays(example, operands, n), operands, n)
     if n < 0:
         raise QuantizeError("no calibration data", hint="give some ten to a hundred typical inputs")
+
+
+def mirrored(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """The examples, and of images their mirror images where the examples are fewer than those kept.
+
+    One input of [N, H, W, C] or [N, C, H, W] with 1, 3 or 4 channels is an image; nothing else is mirrored.
+
+    >>> len(mirrored([(np.zeros((1, 3, 8, 8), np.float32),)])), len(mirrored([(np.zeros(8, np.float32),)]))
+    (4, 1)
+    """
+    if len(examples) >= KEPT or any(len(e) != 1 or e[0].ndim != 4 or e[0].dtype != np.float32 for e in examples):
+        return tuple(examples)
+    found = list(examples)
+    for (x,) in examples:
+        height = 1 if x.shape[3] in CHANNELS else 2
+        if height == 2 and x.shape[1] not in CHANNELS:
+            continue
+        for axes in ((height + 1,), (height,), (height, height + 1)):
+            found.append((np.ascontiguousarray(np.flip(x, axes)),))
+    return tuple(found)
 
 
 def _iterate(calibration: Any, operands: Sequence[Operand]) -> Iterable[Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from os import PathLike
-from typing import Any
+from typing import Any, Final
 
 from nnapi.errors import QuantizeError
 from nnapi.ir.model import Model
@@ -14,10 +14,11 @@ from nnapi.ops.types import F32
 from nnapi.passes.inline_composites import inline_composites
 from nnapi.passes.run import run_passes
 from nnapi.quantization.apply import apply_traced
-from nnapi.quantization.data import KEPT, Example, read_examples
+from nnapi.quantization.data import KEPT, Example, mirrored, read_examples
 from nnapi.quantization.decide import decide, integer_row
 from nnapi.quantization.equalize import equalize
-from nnapi.quantization.observe import observe
+from nnapi.quantization.judge import Judge
+from nnapi.quantization.observe import best_ranges, ranges_of, see
 from nnapi.quantization.params import Table, read_table
 from nnapi.quantization.recipe import Recipe, read_recipe
 from nnapi.quantization.rounding import fit_layers
@@ -25,6 +26,8 @@ from nnapi.quantization.sensitivity import fewest_floats
 
 Progress = Callable[[str, int], object]
 """Hears which stage is at work and how many examples or layers it has done."""
+SHARED: Final = 8
+"""Examples from which on a mixture is judged on others than those that chose ranges."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,15 @@ def quantize_model(
     calibration: Any = None,
     recipe: str | Mapping[str, Any] | Recipe = "int8",
     *,
+    labels: Sequence[int] | None = None,
     table: Table | str | PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Quantized:
     """`model` (optimized, channels last) quantized by `recipe`, with all that was found on the way.
 
-    With a `table` nothing is observed, decided or recovered. Raises QuantizeError where calibration data or recipe do
-    not do.
+    `labels`, one for each of the first examples, let mixed precision ask for accuracy instead of dB. With a `table`
+    nothing is observed, decided or recovered: filters and biases are those of the float model. Raises QuantizeError
+    where calibration data, labels or recipe do not do.
     """
     recipe = read_recipe(recipe)
     if not any(o.type == F32 for o in model.operands):
@@ -64,24 +69,45 @@ def quantize_model(
         return _finished(prepared, chosen, (), recipe)
     if not recipe.is_integer:
         return _finished(prepared, decide(prepared, {}, recipe), (), recipe)
+    if labels is not None and not recipe.mixed:
+        raise QuantizeError(f"recipe {recipe.name!r} asks for no accuracy", hint="labels are for recipes with `mixed`")
     tell = progress or (lambda stage, done: None)
     stream = read_examples(calibration, prepared.input_operands)
-    kept = tuple(islice(stream, KEPT))
+    kept = tuple(islice(stream, KEPT if labels is None else len(labels)))
+    if labels is not None and len(labels) != len(kept):
+        raise QuantizeError(f"{len(labels)} labels for {len(kept)} calibration examples, must be one each")
+    # A mixture is judged on other examples than those that choose ranges, where there are enough.
+    apart = len(kept) // 2 if recipe.mixed and len(kept) >= SHARED else 0
+    chosen_by, judged_by = kept[: len(kept) - apart], kept[len(kept) - apart :] or kept
     if "equalization" in recipe.recovery:
-        prepared = equalize(prepared, kept)
-    ranges = observe(prepared, chain(kept, stream), recipe, lambda n: tell("observe", n))
+        prepared = equalize(prepared, chosen_by)
+    seen = see(prepared, chain(chosen_by, stream), recipe, lambda n: tell("observe", n))
+    ranges = ranges_of(seen)
+    if recipe.observer == "output":
+        ranges = best_ranges(prepared, seen, recipe, Judge(prepared, chosen_by[:KEPT]))
+
+    def finish(table: Table) -> Model:
+        model, where = apply_traced(prepared, table)
+        if not {"rounding", "bias_correction"} & {*recipe.recovery}:
+            return model
+        return fit_layers(
+            prepared, model, where, mirrored(chosen_by[:KEPT]),
+            rounding="rounding" in recipe.recovery, progress=lambda n, all: tell("recover", n),
+        )  # fmt: skip
+
     chosen = decide(prepared, ranges, recipe)
     if recipe.mixed:
-        keep = fewest_floats(prepared, ranges, recipe, kept, lambda n: tell("measure", n))
-        chosen = decide(prepared, ranges, recipe, keep)
-    result = _finished(prepared, chosen, kept, recipe)
-    if not {"rounding", "bias_correction"} & {*recipe.recovery}:
-        return result
-    fitted = fit_layers(
-        prepared, result.model, result.where, kept,
-        rounding="rounding" in recipe.recovery, progress=lambda n, all: tell("recover", n),
-    )  # fmt: skip
-    return Quantized(fitted, chosen, prepared, result.where, kept, recipe)
+        chosen = fewest_floats(
+            prepared,
+            chosen,
+            recipe,
+            judged_by,
+            finish,
+            labels=None if labels is None else labels[-len(judged_by) :],
+            progress=lambda n: tell("measure", n),
+        )
+    result = _finished(prepared, chosen, kept[:KEPT], recipe)
+    return replace(result, model=finish(chosen))
 
 
 def prepare(model: Model, recipe: Recipe) -> Model:

@@ -21,7 +21,7 @@ ACTIVATIONS: Final[Mapping[str, OperandType]] = {
 INTEGERS: Final = ("int8", "uint8", "int16")
 """Those of ACTIVATIONS that compute in integers."""
 WEIGHTS: Final = ("float32", "float16", "int8_per_channel", "per_tensor")
-OBSERVERS: Final = ("min_max", "moving_average", "percentile", "mse", "entropy")
+OBSERVERS: Final = ("min_max", "moving_average", "percentile", "mse", "entropy", "output")
 RECOVERY: Final = ("equalization", "rounding", "bias_correction")
 """What wins accuracy back, in the order it is applied."""
 MATCHERS: Final = ("name", "type", "pattern")
@@ -54,7 +54,9 @@ class Recipe:
     `activations` are stored as float32, float16, int8, uint8 or int16; `weights` as the activations are, per tensor, or
     as int8 with a scale per channel, which int16 always has. `boundary` "float32" keeps the model's inputs and outputs.
     `level` is the highest feature level that integer operations of 8 bits may need. `mixed` looks for the operations
-    that cost most accuracy and keeps them in float32 until `target_sqnr` dB are reached.
+    that cost most accuracy and keeps them in float32 until `target_sqnr` dB are reached or, where labels are given, at
+    most `max_loss` (0 to 1) of accuracy is lost. The observer "output" takes the percentile with which the outputs of
+    the quantized model are nearest to those in floats.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Recipe:
     percentile: float = 99.99
     mixed: bool = False
     target_sqnr: float = 0.0
+    max_loss: float = 0.005
     recovery: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = field(default=())
 
@@ -87,7 +90,12 @@ class Recipe:
 _CHOICES: Final[Mapping[str, Sequence[str]]] = {
     "activations": tuple(ACTIVATIONS), "weights": WEIGHTS, "boundary": ("integer", "float32"), "observer": OBSERVERS,
 }  # fmt: skip
-_NUMBERS: Final = {"level": (1, MAX_FEATURE_LEVEL), "percentile": (50.0, 100.0), "target_sqnr": (0.0, 200.0)}
+_NUMBERS: Final = {
+    "level": (1, MAX_FEATURE_LEVEL),
+    "percentile": (50.0, 100.0),
+    "target_sqnr": (0.0, 200.0),
+    "max_loss": (0.0, 1.0),
+}
 
 
 def names() -> list[str]:

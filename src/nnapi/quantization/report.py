@@ -11,12 +11,11 @@ import numpy as np
 from nnapi.errors import QuantizeError
 from nnapi.ir.model import Model
 from nnapi.ops.numeric import dequantize
-from nnapi.ops.types import Array
 from nnapi.quantization.data import Example
-from nnapi.quantization.expose import Exposed, prepare
+from nnapi.quantization.expose import Exposed
+from nnapi.quantization.judge import accuracy, quantized_inputs, real_outputs
 from nnapi.quantization.metrics import sqnr
 from nnapi.quantization.quantize import Quantized
-from nnapi.quantization.rounding import quantized_inputs
 
 PLOTTED_BINS: Final = 48
 Shape = tuple[float, float, tuple[int, ...]]
@@ -80,13 +79,13 @@ def measure(
     if labels is not None and len(labels) != len(examples):
         raise QuantizeError(f"{len(labels)} labels for {len(examples)} examples, must be one each")
     outputs: tuple[float, ...] = ()
-    accuracy: tuple[float | None, float | None] = (None, None)
+    shares: tuple[float | None, float | None] = (None, None)
     ratios, shapes = _compared(quantized, examples) if examples else ({}, {})
     if examples:
         results = [real_outputs(m, examples) for m in (before, quantized.model)]
         outputs = tuple(sqnr(np.stack(x), np.stack(y)) for x, y in zip(zip(*results[0]), zip(*results[1])))
         if labels is not None:
-            accuracy = _accuracy(results[0], labels), _accuracy(results[1], labels)
+            shares = accuracy(results[0], labels), accuracy(results[1], labels)
     rows = []
     for n, choice in quantized.table.operations.items():
         operation = quantized.prepared.operations[n]
@@ -96,7 +95,7 @@ def measure(
         )
     rows.sort(key=lambda r: np.inf if r.sqnr is None else r.sqnr)
     sizes = size(before), size(quantized.model)
-    return Report(quantized.recipe.name, tuple(rows), outputs, *sizes, *accuracy)
+    return Report(quantized.recipe.name, tuple(rows), outputs, *sizes, *shares)
 
 
 def size(model: Model) -> int:
@@ -148,17 +147,3 @@ def sqnr_of(signal: float, noise: float) -> float:
     if noise == 0.0:
         return float("inf")
     return float(10 * np.log10(signal / noise)) if signal and np.isfinite(noise) else float("-inf")
-
-
-def real_outputs(model: Model, examples: Sequence[Example]) -> list[list[Array]]:
-    """The outputs for each example, as real numbers."""
-    prepared = prepare(model)
-    return [
-        [dequantize(y, o) for y, o in zip(prepared.run(quantized_inputs(model, x)), model.output_operands)]
-        for x in examples
-    ]
-
-
-def _accuracy(results: Sequence[Sequence[Array]], labels: Sequence[int]) -> float:
-    right = [int(np.argmax(r[0])) == int(label) for r, label in zip(results, labels)]
-    return float(np.mean(right))

@@ -15,16 +15,18 @@ from typing import Final
 import numpy as np
 
 from nnapi.ir.model import Model, Operation
-from nnapi.ops.numeric import dequantize, quantize
+from nnapi.ops.numeric import dequantize
 from nnapi.ops.op import Call
 from nnapi.ops.types import Array
-from nnapi.ops.window import window
+from nnapi.ops.window import Axis, window
+from nnapi.quantization.advance import Advance
 from nnapi.quantization.data import Example
 from nnapi.quantization.expose import Exposed
 from nnapi.quantization.integer import CHANNEL_AXIS
+from nnapi.quantization.judge import quantized_inputs
 from nnapi.quantization.weights import HIGH
 
-ROWS: Final = 4096
+ROWS: Final = 8192
 """Windows of the input that a layer is fitted to."""
 MAX_TERMS: Final = 2304
 """Products per output above which fitting a layer would take too long."""
@@ -54,9 +56,12 @@ def fit_layers(
     ]
     layers = [layer for layer in layers if layer.is_fittable]
     means = _means(model, layers, examples)
+    reached = Advance(quantized, [quantized_inputs(quantized, example) for example in examples])
     for n, (layer, mean) in enumerate(zip(layers, means)):
         integer = quantized.operations[quantized.producers[where[layer.operation.outputs[0]]]]
-        quantized = _fit(quantized, integer, layer, mean, examples, rounding)
+        i = integer.inputs[0]
+        inputs = [dequantize(x, quantized.operands[i]) for x in reached.values(quantized, i)]
+        quantized = _fit(quantized, integer, layer, mean, inputs, rounding)
         if progress is not None:
             progress(n + 1, len(layers))
     return quantized
@@ -64,15 +69,16 @@ def fit_layers(
 
 def _means(model: Model, layers: Sequence[_Layer], examples: Sequence[Example]) -> list[Array]:
     """For each layer the mean window of its float input: [groups, 1, terms]."""
-    exposed = Exposed(model, [layer.operation.inputs[0] for layer in layers])
-    totals: list[Array | float] = [0.0] * len(layers)
-    for n, example in enumerate(examples):
+    readers: dict[int, list[int]] = {}
+    for k, layer in enumerate(layers):
+        readers.setdefault(layer.operation.inputs[0], []).append(k)
+    exposed = Exposed(model, [*readers])
+    totals = [np.zeros(())] * len(layers)
+    for example in examples:
         for i, x in exposed.run(example):
-            for k, layer in enumerate(layers):
-                if layer.operation.inputs[0] == i:
-                    rows = layer.windows(x, np.random.default_rng(n), -(-ROWS // len(examples)))
-                    totals[k] = totals[k] + rows.mean(axis=1, keepdims=True, dtype=np.float64)
-    return [total / len(examples) for total in totals]  # type: ignore[misc]
+            for k in readers[i]:
+                totals[k] = totals[k] + layers[k].mean(x)
+    return [total / len(examples) for total in totals]
 
 
 def _is_integer(quantized: Model, where: Mapping[int, int], operation: Operation) -> bool:
@@ -115,6 +121,20 @@ class _Layer:
             return matrix.transpose(2, 0, 1).reshape(self.filter.shape)
         return matrix.reshape(self.filter.shape)
 
+    def mean(self, x: Array) -> Array:
+        """The mean of all windows on input x [N, H, W, C]: [groups, 1, terms]."""
+        if self.call.op.name == "FULLY_CONNECTED":
+            return x.reshape(1, -1, self.filter.shape[1]).mean(axis=1, keepdims=True, dtype=np.float64)
+        kh, kw = self.filter.shape[1:3]
+        rows, columns = window(self.call, x.shape[1:3], (kh, kw))
+        assert rows is not None and columns is not None
+        taps = np.zeros((kh, kw, x.shape[3]))
+        for i in range(kh):
+            for j in range(kw):
+                seen = x[:, _reached(rows, i, x.shape[1]), _reached(columns, j, x.shape[2])]
+                taps[i, j] = seen.sum(axis=2).sum(axis=(0, 1), dtype=np.float64)
+        return self._grouped(taps[None] / (x.shape[0] * rows.output * columns.output))
+
     def windows(self, x: Array, rng: np.random.Generator, count: int) -> Array:
         """Input x [N, H, W, C] -> `count` of the windows on it, [groups, count, terms]."""
         if self.call.op.name == "FULLY_CONNECTED":
@@ -130,25 +150,39 @@ class _Layer:
                 z = at_column * columns.stride + j * columns.dilation - columns.before
                 inside = (y >= 0) & (y < x.shape[1]) & (z >= 0) & (z < x.shape[2])
                 taps[inside, i, j] = x[n[inside], y[inside], z[inside]]
-        groups = self.groups
-        split = taps.reshape(count, kh * kw, groups, -1)
+        return self._grouped(taps)
+
+    def _grouped(self, taps: Array) -> Array:
+        """[count, height, width, channels] -> [groups, count, terms]"""
+        groups, count = self.groups, len(taps)
+        split = taps.reshape(count, -1, groups, taps.shape[3] // groups)
         return split.transpose(2, 0, 1, 3).reshape(groups, count, -1)
 
 
+def _reached(axis: Axis, tap: int, size: int) -> slice:
+    """What one tap of the window meets of an input of `size`, padding left out."""
+    offset = tap * axis.dilation - axis.before
+    first = max(0, -(offset // axis.stride))
+    last = min(axis.output - 1, (size - 1 - offset) // axis.stride)
+    return slice(first * axis.stride + offset, max(last * axis.stride + offset + 1, 0), axis.stride)
+
+
 def _fit(
-    quantized: Model, integer: Operation, layer: _Layer, mean: Array, examples: Sequence[Example], rounding: bool
+    quantized: Model, integer: Operation, layer: _Layer, mean: Array, inputs: Sequence[Array], rounding: bool
 ) -> Model:
-    """`mean` is that of the windows of the layer's float input."""
+    """`mean` is that of the windows of the layer's float input, `inputs` are its integer inputs, dequantized."""
     stored = quantized.call(integer)
     filter = stored["filter"]
-    xq = _windows(layer, quantized, integer.inputs[0], examples)
-    mean_q = xq.mean(axis=1, keepdims=True, dtype=np.float64)
+    mean_q = np.mean([layer.mean(x) for x in inputs], axis=0)
     w, scales = layer.matrix(layer.filter).astype(np.float64), _scales(layer, stored)
     codes = layer.matrix(filter.value.astype(np.float64) - filter.zero_point)
     if rounding:
         info = np.iinfo(filter.type.dtype)
         low, high = max(info.min - filter.zero_point, -HIGH if info.min else -255), info.max - filter.zero_point
-        codes = np.stack([_rounded(w[g], xq[g] - mean_q[g], scales[g], low, high) for g in range(len(w))])
+        count = -(-ROWS // len(inputs))
+        sampled = [layer.windows(x, np.random.default_rng(n), count) for n, x in enumerate(inputs)]
+        rows = (np.concatenate(sampled, axis=1) - mean_q).astype(np.float32)
+        codes = np.stack([_rounded(w[g], rows[g], scales[g], low, high) for g in range(len(w))])
     rest = (mean @ w.transpose(0, 2, 1) - mean_q @ (codes * scales).transpose(0, 2, 1)).reshape(-1)
     unit = stored["input"].scale * scales.reshape(-1)
     info = np.iinfo(np.int32)
@@ -172,23 +206,9 @@ def _scales(layer: _Layer, stored: Call) -> Array:
     return scales.reshape(layer.groups, -1, 1)
 
 
-def _windows(layer: _Layer, quantized: Model, i: int, examples: Sequence[Example]) -> Array:
-    """Windows of the layer's integer input, dequantized: [groups, rows, terms]."""
-    parts, exposed, count = [], Exposed(quantized, [i]), -(-ROWS // len(examples))
-    for n, example in enumerate(examples):
-        x = dequantize(next(exposed.run(quantized_inputs(quantized, example)))[1], quantized.operands[i])
-        parts.append(layer.windows(x, np.random.default_rng(n), count))
-    return np.concatenate(parts, axis=1)
-
-
-def quantized_inputs(quantized: Model, example: Example) -> Example:
-    """An example of floats as the quantized model takes it."""
-    return tuple(quantize(x, o) for x, o in zip(example, quantized.input_operands))
-
-
 def _rounded(w: Array, x: Array, scales: Array, low: int, high: int) -> Array:
     """Filter w [channels, terms], windows x [rows, terms] without their mean -> codes [channels, terms]."""
-    hessian = x.T @ x
+    hessian = (x.T @ x).astype(np.float64)
     terms = len(hessian)
     power = np.trace(hessian) / terms
     if power == 0.0:

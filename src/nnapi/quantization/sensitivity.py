@@ -1,74 +1,105 @@
-"""Mixed precision: the fewest operations kept in floats for a given accuracy, chosen by measured sensitivity."""
+"""Mixed precision: the fewest operations kept in floats for a given accuracy, chosen by measured sensitivity.
+
+An operation's sensitivity is the noise at the outputs when it alone computes in integers. Halves of the model are
+measured first, and only what makes much of the noise is split further.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Final
 
 from nnapi.errors import QuantizeError
 from nnapi.ir.model import Model
-from nnapi.ops.numeric import dequantize
-from nnapi.ops.types import Array
 from nnapi.quantization.apply import apply
 from nnapi.quantization.data import Example
-from nnapi.quantization.decide import decide
-from nnapi.quantization.expose import prepare
-from nnapi.quantization.metrics import sqnr
-from nnapi.quantization.observers import Range
+from nnapi.quantization.judge import Judge
+from nnapi.quantization.params import Choice, Table
 from nnapi.quantization.recipe import Recipe
-from nnapi.quantization.rounding import quantized_inputs
 
-REASON = "int8 costs more accuracy here than elsewhere: {:.1f} dB by itself"
+MEASURED: Final = 4
+"""Examples that sensitivities are measured on; the result is judged on all."""
+SMALL: Final = 1 / 256
+"""Of the noise of the whole model: a part with less is not split, its operations count alike."""
+REASON: Final = "its 8 bits cost more accuracy than others': {:.1f} dB by itself"
 
 
 def fewest_floats(
     model: Model,
-    ranges: Mapping[int, Range],
+    table: Table,
     recipe: Recipe,
     examples: Sequence[Example],
+    finish: Callable[[Table], Model],
+    *,
+    labels: Sequence[int] | None = None,
     progress: Callable[[int], object] | None = None,
-) -> dict[int, str]:
-    """Operations to keep in float32, and why, so that outputs reach `recipe.target_sqnr` dB on `examples`.
+) -> Table:
+    """`table` with as few operations in float32 as reach what the recipe asks for on `examples`.
 
-    Each operation is quantized alone and measured; then as few of the worst as reach the target stay in floats.
-    Raises QuantizeError where not even all of them do.
+    That is `recipe.target_sqnr` dB, or with `labels` (one per example) at most `recipe.max_loss` of accuracy lost, of
+    the model that `finish` makes of a table. Raises QuantizeError where not even all operations in floats reach it.
     """
-    expected = _outputs(model, examples)
-    everything = [n for n, c in decide(model, ranges, recipe).operations.items() if c.precision == recipe.activations]
-    alone: dict[int, float] = {}
-    for done, n in enumerate(everything):
-        others = {k: "measured alone" for k in everything if k != n}
-        alone[n] = _sqnr(model, ranges, recipe, examples, expected, others)
-        if progress is not None:
-            progress(done + 1)
-    worst = sorted(everything, key=lambda n: alone[n])
+    judge = Judge(model, examples, labels)
+    measured = _Sensitivities(model, table, recipe, Judge(model, examples[:MEASURED]), progress).measured()
+    worst = sorted(measured, key=lambda n: -measured[n])
 
-    def reached(count: int) -> bool:
-        keep = dict.fromkeys(worst[:count], "")
-        return _sqnr(model, ranges, recipe, examples, expected, keep) >= recipe.target_sqnr
+    def mixture(count: int) -> Table:
+        return in_floats(table, {n: REASON.format(_decibels(measured[n])) for n in worst[:count]})
+
+    def is_reached(count: int) -> bool:
+        result = finish(mixture(count))
+        return judge.sqnr(result) >= recipe.target_sqnr if labels is None else judge.lost(result) <= recipe.max_loss
 
     low, high = 0, len(worst)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle + 1, high)
-    if not reached(low):
+        low, high = (low, middle) if is_reached(middle) else (middle + 1, high)
+    if low == len(worst) and not is_reached(low):
         raise QuantizeError(f"no mixture reaches {recipe.target_sqnr:g} dB", hint="lower target_sqnr")
-    return {n: REASON.format(alone[n]) for n in worst[:low]}
+    return mixture(low)
 
 
-def _sqnr(
-    model: Model, ranges: Mapping[int, Range], recipe: Recipe, examples: Sequence[Example], expected: Sequence[Array],
-    keep: Mapping[int, str],
-) -> float:  # fmt: skip
-    quantized = apply(model, decide(model, ranges, recipe, keep))
-    return min(sqnr(x, y) for x, y in zip(expected, _outputs(quantized, examples)))
+def in_floats(table: Table, reasons: dict[int, str]) -> Table:
+    """`table` with some of its operations in float32, and why; what stays in integers keeps its parameters."""
+    operations = {n: Choice("float32", reasons[n]) if n in reasons else c for n, c in table.operations.items()}
+    return replace(table, operations=operations, filters={n: f for n, f in table.filters.items() if n not in reasons})
 
 
-def _outputs(model: Model, examples: Sequence[Example]) -> list[Array]:
-    """Each output over all examples, as real numbers."""
-    prepared = prepare(model)
-    results = [prepared.run(quantized_inputs(model, example)) for example in examples]
-    return [
-        np.concatenate([dequantize(r[k], o).reshape(-1) for r in results]) for k, o in enumerate(model.output_operands)
-    ]
+class _Sensitivities:
+    """Operation -> its share of noise power over signal power at the output that suffers most."""
+
+    def __init__(
+        self, model: Model, table: Table, recipe: Recipe, judge: Judge, progress: Callable[[int], object] | None
+    ) -> None:
+        self._model, self._table, self._judge, self._progress = model, table, judge, progress
+        self._integer = [n for n, c in table.operations.items() if c.precision == recipe.activations]
+        self._found: dict[int, float] = {}
+
+    def measured(self) -> dict[int, float]:
+        """Every operation that computes in integers."""
+        if self._integer:
+            whole = self._noise(self._integer)
+            self._split(self._integer, whole, whole * SMALL)
+        return self._found
+
+    def _split(self, part: Sequence[int], noise: float, small: float) -> None:
+        if len(part) == 1 or noise <= small:
+            self._found |= dict.fromkeys(part, noise / len(part))
+            if self._progress is not None:
+                self._progress(len(self._found))
+            return
+        middle = len(part) // 2
+        for half in (part[:middle], part[middle:]):
+            self._split(half, self._noise(half), small)
+
+    def _noise(self, part: Collection[int]) -> float:
+        """With only `part` in integers."""
+        others = dict.fromkeys({*self._integer} - {*part}, "measured later")
+        ratio = self._judge.sqnr(apply(self._model, in_floats(self._table, others)))
+        return float(10 ** (-ratio / 10))
+
+
+def _decibels(noise: float) -> float:
+    return -10 * math.log10(noise) if noise > 0 else math.inf
