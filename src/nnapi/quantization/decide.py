@@ -19,7 +19,7 @@ from nnapi.quantization.weights import filter_params
 ROUNDS = 32
 HALF = {F32: F16, FLOAT32: FLOAT16}
 HEADROOM = 1.25
-"""What 16 bits keep for values beyond those of calibration: it costs 2 dB of 90, and saturation would cost 50."""
+"""What 16 bits keep for values beyond those of calibration: 2 dB of 90, where saturation can cost 30."""
 MARGIN = 1 + 1e-5
 """Feature levels 1 and 2 want the product of scales below the output's, in float32."""
 
