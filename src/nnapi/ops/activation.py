@@ -46,7 +46,9 @@ def _hard_swish(call: Call) -> list[Array]:
     if x.type in (Q8, Q8S) and x.scale < _LARGEST_FACTOR * call.output.scale:
         return [_hard_swish_table(call)[x.value.astype(np.intp) - np.iinfo(x.type.dtype).min]]
     real = dequantize(x.value, x)
-    return [quantize(real * np.clip(real + np.float32(3), np.float32(0), np.float32(6)) / np.float32(6), call.output)]
+    # As engines do, with a product that is not rounded: what is quantized next shows the last bit.
+    ramp = (real.astype(np.float64) * np.float32(1 / 6) + 0.5).astype(np.float32)
+    return [quantize(real * np.clip(ramp, np.float32(0), np.float32(1)), call.output)]
 
 
 def _hard_swish_table(call: Call) -> Array:
