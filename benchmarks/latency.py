@@ -34,6 +34,7 @@ def measure(name: str, threads: int, precision: str, repeats: int) -> dict[str, 
     from nnapi import zoo
     from nnapi.bench.peers import compare
     from nnapi.drivers import registry
+    from nnapi.partitioning.candidate import engine_name
     from nnapi.partitioning.machine import machine
 
     source = f"zoo:{name}"
@@ -53,7 +54,7 @@ def measure(name: str, threads: int, precision: str, repeats: int) -> dict[str, 
         "threads": threads,
         "precision": precision,
         "partitions": [[p.device, len(p.operations)] for p in plan.partitions],
-        "versions": {n: registry.get(n.partition(":")[0]).version for n in plan.devices},
+        "versions": {n: registry.get(engine_name(n)).version for n in plan.devices},
         "tuning_seconds": tuned,
         "predicted_seconds": plan.chosen.seconds,
         "ours": asdict(ours.latency),

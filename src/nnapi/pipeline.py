@@ -20,7 +20,7 @@ from nnapi.importers.load import load
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array, Operand
 from nnapi.partitioning.assign import assign
-from nnapi.partitioning.candidate import EXACT, candidates
+from nnapi.partitioning.candidate import candidates, engine_name
 from nnapi.partitioning.database import database
 from nnapi.partitioning.deny import DenyList, clear_denied, denied
 from nnapi.partitioning.gate import Gate, foreseen
@@ -95,7 +95,7 @@ def partition(
     options = _options(precision, num_threads, preference)
     plan = assign(
         model,
-        _candidates(devices, precision),
+        _candidates(devices, model, options),
         preference=preference,
         fallback=ReferenceDriver() if fallback else None,
         profile=Profile(database(), options),
@@ -119,8 +119,9 @@ def build(
     A device that computes something else is refused with the figure; `accept_inaccurate` only warns of it.
     """
     options = _options(precision, num_threads, plan.preference, cache_dir)
-    names = dict.fromkeys(name.removesuffix(EXACT) for name in plan.devices)
-    drivers = {d.name: d for d in candidates(registry.choose(list(names) if devices is None else devices), precision)}
+    names = dict.fromkeys(map(engine_name, plan.devices))
+    chosen = registry.choose(list(names) if devices is None else devices)
+    drivers = {d.name: d for d in candidates(chosen, plan.model, options)}
     gate = _gate(plan.model, options, accept_inaccurate)
     profile = Profile(database(), options)
     return build_session(plan, drivers, options, fallback=fallback, gate=gate, profile=profile)
@@ -164,7 +165,7 @@ def compile(
         options = _options(precision, num_threads, preference, cache_dir)
         gate = _gate(model, options, accept_inaccurate)
         tuner = Tuner(Profile(database(), options), sample_inputs)
-        return tuner.choose(model, _candidates(devices, precision), fallback=fallback, gate=gate)
+        return tuner.choose(model, _candidates(devices, model, options), fallback=fallback, gate=gate)
     plan = partition(
         model, devices, preference=preference, precision=precision, num_threads=num_threads, fallback=fallback,
         accept_inaccurate=accept_inaccurate,
@@ -194,7 +195,7 @@ def profile(
 ) -> dict[str, dict[str, float]]:
     """Measure `model`, optimized, on the devices, whole and in parts, and remember it: part -> device -> seconds."""
     options = _options(precision, num_threads, "fast_single_answer")
-    return Tuner(Profile(database(), options), sample_inputs).measure(model, _candidates(devices, precision))
+    return Tuner(Profile(database(), options), sample_inputs).measure(model, _candidates(devices, model, options))
 
 
 def show_denied() -> list[dict[str, Any]]:
@@ -212,12 +213,12 @@ def sample_inputs(model: Model) -> list[Array]:
     return random_inputs(model.input_operands)
 
 
-def _candidates(devices: Devices, precision: Precision) -> list[Driver]:
-    """The devices asked for, at each precision they have; the reference only where it is named."""
+def _candidates(devices: Devices, model: Model, options: PrepareOptions) -> list[Driver]:
+    """The devices asked for, at each precision and number of threads worth trying; the reference only where named."""
     chosen = registry.choose(devices)
     if devices is None:
         chosen = [d for d in chosen if d.name != ReferenceDriver.name]
-    return candidates(chosen, precision)
+    return candidates(chosen, model, options)
 
 
 def _gate(model: Model, options: PrepareOptions, accept_inaccurate: bool) -> Gate | None:

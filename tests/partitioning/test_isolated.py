@@ -23,7 +23,7 @@ from nnapi.drivers.reference import execute
 from nnapi.errors import CompileError, DeadObject, DeviceUnavailable, MissedDeadline, NnapiError
 from nnapi.ir.file import load
 from nnapi.partitioning import isolated as module
-from nnapi.partitioning.candidate import Exact
+from nnapi.partitioning.candidate import exact
 from nnapi.partitioning.isolated import Isolated, can_be_isolated, memory_there_is
 from nnapi.partitioning.trial import MODEL as MODEL_FILE
 
@@ -73,7 +73,7 @@ def test_outputs_come_back(how: str, process: Isolated, monkeypatch: pytest.Monk
 
 
 def test_an_exact_candidate_is_tried_in_float32(third_party: Driver) -> None:
-    process = Isolated(Exact(third_party))
+    process = Isolated(exact(third_party))
     process.run(replace(MODEL, relaxed=True), INPUTS, PrepareOptions("relaxed"), 20)
     assert not load(Path(process._folder.name) / MODEL_FILE).relaxed
     process.close()
@@ -122,7 +122,7 @@ def test_it_ends_with_the_process_that_started_it(installed: Path, tmp_path: Pat
 
 
 def test_who_can_be_isolated(third_party: Driver) -> None:
-    assert can_be_isolated(third_party) and can_be_isolated(Exact(third_party))
+    assert can_be_isolated(third_party) and can_be_isolated(exact(third_party))
     assert not can_be_isolated(FakeDriver("mine"))
     assert not can_be_isolated(crashing.Crashing())  # another object of that name: it may be another driver
     assert memory_there_is() > crashing.GIGABYTE

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from models import chain
-from nnapi.drivers.driver import Estimate, PrepareOptions
+from nnapi.drivers.driver import DeviceType, Estimate, Prepared, PrepareOptions
 from nnapi.drivers.fake import FakeDriver
 from nnapi.drivers.reference import PreparedReference, execute
+from nnapi.ir.builder import Builder
 from nnapi.ir.model import Model
-from nnapi.ops.types import Array
+from nnapi.ops.types import F32, Array
+from nnapi.partitioning import candidate
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.candidate import candidates
 from nnapi.partitioning.cost import CostModel, Measured
@@ -28,6 +30,7 @@ from nnapi.partitioning.gate import Gate
 from nnapi.partitioning.profile import Profile
 from nnapi.partitioning.samples import random_inputs
 from nnapi.partitioning.segments import segments
+from nnapi.pipeline import compile
 from nnapi.runtime.session import Session
 from nnapi.runtime.tune import Tuner
 
@@ -154,5 +157,43 @@ def test_processes_write_side_by_side(tmp_path: Path) -> None:
 def test_an_engine_with_two_precisions_is_two_candidates() -> None:
     driver = FakeDriver("half")
     driver.precisions = ("fp32", "relaxed")  # type: ignore[attr-defined]
-    assert [d.name for d in candidates([driver], "relaxed")] == ["half", "half:fp32"]
-    assert [d.name for d in candidates([driver], "fp32")] == ["half"]
+    model = chain("ADD")
+    assert [d.name for d in candidates([driver], model, PrepareOptions("relaxed"))] == ["half", "half:fp32"]
+    assert [d.name for d in candidates([driver], model, PrepareOptions("fp32"))] == ["half"]
+
+
+@pytest.mark.parametrize(
+    ("size", "threads", "type", "count"),
+    [
+        pytest.param(8, 2, DeviceType.CPU, 2, id="a small model"),
+        pytest.param(8, 1, DeviceType.CPU, 1, id="one thread"),
+        pytest.param(8, 2, DeviceType.GPU, 1, id="no CPU"),
+        pytest.param(candidate.SMALL + 8, 2, DeviceType.CPU, 1, id="a large model"),
+    ],
+)
+def test_a_small_model_may_do_with_one_thread(size: int, threads: int, type: DeviceType, count: int) -> None:
+    seen: list[PrepareOptions] = []
+
+    class Watched(FakeDriver):
+        def prepare(self, model: Model, options: PrepareOptions) -> Prepared:
+            seen.append(options)
+            return super().prepare(model, options)
+
+    b = Builder()
+    x = b.input("x", F32, (1, size))
+    b.output(b.add("MUL", {"input0": x, "input1": x, "activation": 0}))
+    model, options = b.finish(), PrepareOptions(num_threads=threads)
+    found = candidates([Watched("watched", device_type=type)], model, options)
+    for driver in found:
+        driver.prepare(model, options)
+    assert [d.name for d in found] == ["watched", "watched:1thread"][:count]
+    assert [o.num_threads for o in seen] == [threads, 1][:count]
+
+
+def test_a_plan_with_one_thread_is_found_again() -> None:
+    """Measured with more threads allowed, kept, and built from the engine's own name."""
+    model = chain("ADD", "MUL")
+    session = compile(model, ["litert"], num_threads=2, tune=True)
+    assert set(session.plan.devices) <= {"litert", "litert:1thread"}
+    again = compile(model, ["litert"], num_threads=2)
+    assert again.plan.devices == session.plan.devices and again.plan.chosen.measured_seconds

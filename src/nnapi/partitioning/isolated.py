@@ -13,7 +13,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +32,7 @@ from nnapi.errors import (
 from nnapi.ir.file import save
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array
-from nnapi.partitioning.candidate import Exact
+from nnapi.partitioning.candidate import Variant
 from nnapi.partitioning.trial import DONE, MODEL, PREPARING, READY, RUNNING, read_arrays, write_arrays
 
 START_SECONDS: Final = 60.0
@@ -44,8 +44,8 @@ MAX_WORDS: Final = 160
 
 
 def engine_of(driver: Driver) -> Driver:
-    """The driver that the registry knows: without its precision."""
-    return driver.driver if isinstance(driver, Exact) else driver
+    """The driver that the registry knows: without its precision or threads."""
+    return driver.driver if isinstance(driver, Variant) else driver
 
 
 def can_be_isolated(driver: Driver) -> bool:
@@ -128,10 +128,9 @@ class Isolated:
         CompileError and ExecutionError for what the engine raises.
         """
         folder = Path(self._folder.name)
+        if isinstance(self.driver, Variant):
+            model, options = self.driver.adapted(model, options)
         fields = asdict(options) | {"cache_dir": None}
-        if isinstance(self.driver, Exact):
-            model = replace(model, relaxed=False)
-            fields["precision"] = "fp32"
         try:
             save(model, folder / MODEL)
             count = None if inputs is None else write_arrays(folder, "input", inputs)

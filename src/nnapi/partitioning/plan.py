@@ -11,6 +11,7 @@ from nnapi.drivers.driver import Accept, Estimate, Precision, Preference, Reject
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import Subgraph
 from nnapi.ir.work import macs
+from nnapi.partitioning.candidate import EXACT
 from nnapi.partitioning.schedule import split as split
 from nnapi.partitioning.verdict import Verdicts
 
@@ -93,7 +94,7 @@ class Plan:
 
     def precision_of(self, partition: Partition) -> Precision:
         """What a partition computes float32 in."""
-        return "fp32" if partition.device.endswith(":fp32") else self.precision
+        return "fp32" if partition.device.endswith(EXACT) else self.precision
 
     def to_json(self) -> dict[str, Any]:
         """Everything the plan says, as JSON values; times in seconds."""
