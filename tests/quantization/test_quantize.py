@@ -226,6 +226,17 @@ def test_tables_are_saved_edited_and_read(tmp_path: Path) -> None:
     assert [r.reason for r in measure(model, quantize_model(model, table=path)).floats] == ["by hand"]
 
 
+def test_tables_with_calibration_data_are_recovered() -> None:
+    model = small()
+    found = quantize_model(model, examples(model), "int8")
+    again = quantize_model(model, examples(model), "int8", table=found.table)
+    plain = quantize_model(model, table=found.table)
+    values = [[o.value for o in f.model.operands if o.is_constant] for f in (found, again, plain)]
+    same = [[np.array_equal(x, y) for x, y in zip(values[0], other)] for other in values[1:]]
+    assert all(same[0])
+    assert not all(same[1])  # biases
+
+
 @pytest.mark.parametrize(
     "edit, message",
     [

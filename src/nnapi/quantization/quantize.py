@@ -18,6 +18,7 @@ from nnapi.quantization.data import KEPT, Example, mirrored, read_examples
 from nnapi.quantization.decide import decide, integer_row
 from nnapi.quantization.equalize import equalize
 from nnapi.quantization.judge import Judge
+from nnapi.quantization.masks import clip_masks
 from nnapi.quantization.observe import best_ranges, ranges_of, see
 from nnapi.quantization.params import Table, read_table
 from nnapi.quantization.recipe import Recipe, read_recipe
@@ -41,7 +42,7 @@ class Quantized:
     where: Mapping[int, int]
     """Operand of `prepared` -> operand of `model`."""
     examples: tuple[Example, ...]
-    """The first few of the calibration data."""
+    """A few of the calibration data: of a mixture, those that judged it."""
     recipe: Recipe
 
 
@@ -57,20 +58,21 @@ def quantize_model(
     """`model` (optimized, channels last) quantized by `recipe`, with all that was found on the way.
 
     `labels`, one for each of the first examples, let mixed precision ask for accuracy instead of dB. With a `table`
-    nothing is observed, decided or recovered: filters and biases are those of the float model. Raises QuantizeError
+    nothing is observed or decided, and recovered only where calibration data is given too: a table has no filters and
+    biases. Raises QuantizeError
     where calibration data, labels or recipe do not do.
     """
     recipe = read_recipe(recipe)
     if not any(o.type == F32 for o in model.operands):
         raise QuantizeError("the model has no float32 tensors", hint="it is quantized already")
     prepared = prepare(model, recipe)
-    if table is not None:
-        chosen = table if isinstance(table, Table) else read_table(table, prepared)
-        return _finished(prepared, chosen, (), recipe)
-    if not recipe.is_integer:
-        return _finished(prepared, decide(prepared, {}, recipe), (), recipe)
     if labels is not None and not recipe.mixed:
         raise QuantizeError(f"recipe {recipe.name!r} asks for no accuracy", hint="labels are for recipes with `mixed`")
+    known = read_table(table, prepared) if isinstance(table, (str, PathLike)) else table
+    if known is None and not recipe.is_integer:
+        known = decide(prepared, {}, recipe)
+    if known is not None and (calibration is None or not recipe.is_integer):
+        return _finished(prepared, known, (), recipe)
     tell = progress or (lambda stage, done: None)
     stream = read_examples(calibration, prepared.input_operands)
     kept = tuple(islice(stream, KEPT if labels is None else len(labels)))
@@ -79,35 +81,35 @@ def quantize_model(
     # A mixture is judged on other examples than those that choose ranges, where there are enough.
     apart = len(kept) // 2 if recipe.mixed and len(kept) >= SHARED else 0
     chosen_by, judged_by = kept[: len(kept) - apart], kept[len(kept) - apart :] or kept
+    prepared = clip_masks(prepared, chosen_by[:KEPT])
     if "equalization" in recipe.recovery:
-        prepared = equalize(prepared, chosen_by)
-    seen = see(prepared, chain(chosen_by, stream), recipe, lambda n: tell("observe", n))
-    ranges = ranges_of(seen)
-    if recipe.observer == "output":
-        ranges = best_ranges(prepared, seen, recipe, Judge(prepared, chosen_by[:KEPT]))
+        prepared = equalize(prepared, chosen_by[:KEPT])
 
-    def finish(table: Table) -> Model:
-        model, where = apply_traced(prepared, table)
-        if not {"rounding", "bias_correction"} & {*recipe.recovery}:
-            return model
-        return fit_layers(
-            prepared, model, where, mirrored(chosen_by[:KEPT]),
-            rounding="rounding" in recipe.recovery, progress=lambda n, all: tell("recover", n),
-        )  # fmt: skip
+    def finish(table: Table) -> Quantized:
+        return _recovered(_finished(prepared, table, judged_by[:KEPT], recipe), chosen_by[:KEPT], tell)
 
-    chosen = decide(prepared, ranges, recipe)
-    if recipe.mixed:
-        chosen = fewest_floats(
-            prepared,
-            chosen,
-            recipe,
-            judged_by,
-            finish,
-            labels=None if labels is None else labels[-len(judged_by) :],
-            progress=lambda n: tell("measure", n),
-        )
-    result = _finished(prepared, chosen, kept[:KEPT], recipe)
-    return replace(result, model=finish(chosen))
+    if known is None:
+        seen = see(prepared, chain(chosen_by, stream), recipe, lambda n: tell("observe", n))
+        best = recipe.observer == "output"
+        ranges = best_ranges(prepared, seen, recipe, Judge(prepared, chosen_by[:KEPT])) if best else ranges_of(seen)
+        known = decide(prepared, ranges, recipe)
+        if recipe.mixed:
+            known = fewest_floats(
+                prepared, known, recipe, judged_by, lambda t: finish(t).model,
+                labels=None if labels is None else labels[-len(judged_by) :], progress=lambda n: tell("measure", n),
+            )  # fmt: skip
+    return finish(known)
+
+
+def _recovered(result: Quantized, examples: Sequence[Example], tell: Progress) -> Quantized:
+    """`result` with filters and biases fitted to `examples`, as the recipe asks."""
+    if not {"rounding", "bias_correction"} & {*result.recipe.recovery}:
+        return result
+    fitted = fit_layers(
+        result.prepared, result.model, result.where, mirrored(examples),
+        rounding="rounding" in result.recipe.recovery, progress=lambda n, all: tell("recover", n),
+    )  # fmt: skip
+    return replace(result, model=fitted)
 
 
 def prepare(model: Model, recipe: Recipe) -> Model:
