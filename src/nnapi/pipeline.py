@@ -49,17 +49,19 @@ def quantize(
     calibration: Any = None,
     recipe: str | Mapping[str, Any] | Recipe = "int8",
     *,
+    labels: Sequence[int] | None = None,
     table: Table | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """`model` in the numbers that `recipe` says, optimized first. Model -> Model.
 
     `calibration`: arrays, mappings by input name, a folder of images or an .npz file. `recipe`: a name, a .json file,
-    or a mapping. A `table` saved before replaces calibration. Raises QuantizeError where any of them does not do.
+    or a mapping. `labels`, one for each of the first examples, let mixed precision ask for accuracy. A `table` saved
+    before replaces what calibration decides. Raises QuantizeError where any of them does not do.
     """
     model = optimize(model)
     examples = read_calibration(calibration, model.input_operands)
-    return quantize_model(model, examples, recipe, table=table, progress=progress).model
+    return quantize_model(model, examples, recipe, labels=labels, table=table, progress=progress).model
 
 
 def read_calibration(calibration: Any, operands: Sequence[Operand]) -> Any:
