@@ -153,12 +153,13 @@ class _Compiler:
 
     def _plan(self, model: Model) -> Plan:
         """Partitions of everything keep the model's inputs and outputs."""
+        is_measured = self.denied.database.query("SELECT 1 FROM times LIMIT 1")
         plan = assign(
             model,
             list(self.drivers.values()) or [ReferenceDriver()],
             preference=self.target.preference,
             fallback=None if self.target.is_named else ReferenceDriver(),
-            profile=Profile(self.denied.database, self.denied.options),
+            profile=Profile(self.denied.database, self.denied.options) if is_measured else None,
             denied=self.denied,
         )
         partitions = tuple(replace(p, subgraph=part_of(model, p.operations)) for p in plan.partitions)
