@@ -12,12 +12,18 @@ from nnapi.bench.compare import interleave
 from nnapi.conformance.compare import first_difference
 from nnapi.conformance.reader import case_files, read_cases
 from nnapi.drivers.driver import PrepareOptions
+from nnapi.drivers.reference import execute
 from nnapi.drivers.registry import get
+from nnapi.ops.numeric import dequantize, quantize
+from nnapi.quantization.metrics import sqnr
+from nnapi.quantization.quantize import quantize_model
 
 STRIDE = 12
 """Every how many-th file of cases is run."""
 MAX_ADDED = 100e-6
 """Seconds that an execution of a network may cost beyond its engine's own."""
+DECIBELS = 2.0
+"""What an engine that rounds otherwise may lose beside the reference, against the network in floats."""
 
 
 def test_conformance_cases(nn: Client, vectors: Path) -> None:
@@ -57,5 +63,35 @@ def test_what_a_network_costs_beyond_its_engine(nn: Client, monkeypatch: pytest.
     assert not y.any()
     assert latency["library"].p50 - latency["engine"].p50 < MAX_ADDED
     nn.Execution_free(execution)
+    nn.Compilation_free(compilation)
+    nn.Model_free(model)
+
+
+@pytest.mark.parametrize("device", ["reference", "litert", "openvino", "onnxruntime"])
+@pytest.mark.parametrize("recipe", ["int8", "uint8", "int8_float_io", "dynamic_range"])
+@pytest.mark.parametrize("network", ["digits", pytest.param("mobilenet_v2", marks=pytest.mark.slow)])
+def test_quantized_networks(nn: Client, network: str, recipe: str, device: str) -> None:
+    """Of a network in integers the library gives what the reference gives, within what engines round otherwise."""
+    torch = pytest.importorskip("torch")
+    import nnapi
+    from nnapi import zoo
+    from nnapi.zoo.weights import sample
+
+    if device not in nn.devices():
+        pytest.skip(f"{device} is not installed")
+    module, inputs = zoo.build(network, small=True)
+    generator = torch.Generator().manual_seed(3)
+    images = [sample(tuple(inputs[0].shape), generator).numpy() for _ in range(3)]
+    ir = nnapi.optimize(quantize_model(nnapi.optimize(nnapi.load(module, inputs)), images, recipe).model)
+    values = [quantize(images[0], ir.input_operands[0])]
+    model = nn.model(ir)
+    # What one device refuses another takes: a compilation for one device alone never falls back.
+    compilation = nn.compiled(model, *dict.fromkeys((device, "reference")))
+    (actual,) = nn.compute(compilation, ir, values)
+    (exact,) = execute(ir, values)
+    operand = ir.output_operands[0]
+    expected = module(torch.from_numpy(images[0])).detach().numpy()
+    reached = sqnr(expected, dequantize(exact, operand))
+    assert sqnr(expected, dequantize(actual, operand)) >= reached - DECIBELS
     nn.Compilation_free(compilation)
     nn.Model_free(model)
