@@ -7,22 +7,22 @@ engines for x86 multiply unsigned by signed bytes, and leave signed ones to slow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn, Self
 
 import numpy as np
 
 from nnapi.errors import ModelError, UnsupportedOperation
+from nnapi.exporters.lowering import BaseLowering, BaseNode, BaseRow, Refused, require
 from nnapi.exporters.onnx.padding import padded_pools
 from nnapi.exporters.onnx.writer import ELEMENTS, File, Graph, Port, Value
 from nnapi.ir.model import Model, Operation
 from nnapi.ir.specialize import specialize
 from nnapi.ir.verdict import ACCEPT, Reject, Verdict
 from nnapi.ops.numeric import NONE, RELU, RELU1, RELU6, activation_range
-from nnapi.ops.op import Call
 from nnapi.ops.table import OPERATIONS
-from nnapi.ops.types import F16, F32, MODEL, Q8, Q8S, Array, ChannelQuant, Operand, OperandType
+from nnapi.ops.types import F16, F32, MODEL, Q8, Q8S, ChannelQuant, Operand, OperandType
 
 FLOAT: Final = frozenset((F32, F16))
 QUANT8: Final = frozenset((Q8, Q8S))
@@ -33,71 +33,19 @@ CHANNELS_LAST: Final = (0, 2, 3, 1)
 LARGEST: Final = 2**31 - 1
 
 
-class Refused(Exception):
-    """ONNX has no such use of the operation; the message names the limit and the value."""
-
-
 class ShapesFollow(Exception):
     """The lowering needs a dimension that is not known yet, but will be."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """How one operation becomes ONNX nodes: its lowering, the types it takes, and what else must be so."""
-
-    lower: Callable[[Node], None]
-    types: Collection[OperandType]
-    """Of the first input; the other types follow from the operation's signature."""
-    limits: Sequence[Limit] = ()
-
-
-Limit = Callable[["Node"], str | None]
-"""A reason to refuse, or None."""
-
-
-class Node:
+class Node(BaseNode["Lowering"]):
     """One operation on its way: its operands by name, and the graph that its nodes go to."""
 
-    def __init__(self, lowering: Lowering, operation: Operation, call: Call | None) -> None:
-        self.lowering = lowering
-        self.operation = operation
-        self._call = call
-
-    @property
-    def call(self) -> Call:
-        if self._call is None:
-            raise Refused(f"{self.operation.type} is an extension")
-        return self._call
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.call
-
-    def __getitem__(self, name: str) -> Operand:
-        return self.lowering.operands[self.indexes(name)[0]]
-
-    @property
-    def inputs(self) -> list[Operand]:
-        return [self.lowering.operands[i] for i in self.operation.inputs]
-
-    @property
-    def outputs(self) -> list[Operand]:
-        return [self.lowering.operands[i] for i in self.operation.outputs]
-
-    @property
-    def output(self) -> Operand:
-        return self.outputs[0]
+    format = "ONNX"
 
     @property
     def first(self) -> Operand:
         """The operand whose type the row speaks of: the first tensor."""
         return next((o for o in self.inputs if o.type.is_tensor), self.output)
-
-    def indexes(self, name: str) -> tuple[int, ...]:
-        """The model's operand indexes given for a parameter."""
-        for param, at in self.call.slots:
-            if param.name == name:
-                return self.operation.inputs[at]
-        raise KeyError(name)
 
     # What goes in.
 
@@ -124,20 +72,6 @@ class Node:
     def reals(self, value: Value, operand: Operand) -> Value:
         """Real numbers of what is stored as `operand` says; engines fuse this with what follows at once."""
         return self.lowering.dequantize(value, operand) if operand.type.is_quantized else value
-
-    def scalar(self, name: str) -> Any:
-        """A scalar attribute, or its default; refused where it is not known now."""
-        value = self.call.scalar(name)
-        if value is None:
-            self.refuse(f"{name} is not a constant, ONNX takes an attribute")
-        return value
-
-    def array(self, name: str) -> Array:
-        """A constant input's value; refused where it is not known now."""
-        value = self[name].value
-        if not isinstance(value, np.ndarray):
-            self.refuse(f"{name} is not a constant, must be")
-        return value
 
     def dims(self, operand: Operand | str) -> tuple[int, ...]:
         """All dimensions of an operand; refused where one is unknown and will not follow from the inputs' shapes."""
@@ -222,9 +156,6 @@ class Node:
         low, high = {RELU1: (-1, 1), RELU6: (0, 6)}[code]
         return self.emit("Clip", [value, self.number(low, self.output), self.number(high, self.output)])
 
-    def refuse(self, reason: str) -> NoReturn:
-        raise Refused(reason)
-
     def unknown(self, reason: str) -> NoReturn:
         """Refuse, unless it will be known when the model runs."""
         if self.lowering.shapes_follow:
@@ -232,31 +163,31 @@ class Node:
         raise Refused(reason)
 
 
-class Lowering:
-    """One NNAPI model going into one ONNX graph.
+@dataclass(frozen=True)
+class Row(BaseRow[Node]):
+    """How one operation becomes ONNX nodes."""
 
-    `expand`: composites without a row as their bodies. `shapes_follow`: what is unknown now is known when the model is
-    lowered again, for the inputs that come; what was made is no model then.
-    """
+
+class Lowering(BaseLowering[Node]):
+    """One NNAPI model going into one ONNX graph."""
+
+    node = Node
 
     def __init__(
         self,
         model: Model,
         file: File,
-        rows: Mapping[str, Row | str],
+        rows: Mapping[str, BaseRow[Node] | str],
         *,
         graph: Graph | None = None,
         expand: bool = False,
         shapes_follow: bool = False,
     ) -> None:
-        self.model = _with_known_dimensions(model)
+        super().__init__(_with_known_dimensions(model), rows, expand=expand, shapes_follow=shapes_follow)
         self.operands = _unsigned(self.model)
-        self.padded = padded_pools(self.model)
+        self.padded = self.absorbed = padded_pools(self.model)
         self.file = file
-        self.rows = rows
         self.graph = graph or file.main
-        self.expand = expand
-        self.shapes_follow = shapes_follow
         self.forms: dict[tuple[int, bool], Value] = {}
         """(operand, as an image turned to channels first) -> value as it is stored."""
 
@@ -273,18 +204,14 @@ class Lowering:
         return verdicts
 
     def lower(self, operation: Operation) -> Verdict:
-        """Lower one operation, or say why not."""
-        if operation.outputs[0] in self.padded:
-            return ACCEPT
         try:
-            self._lower(operation)
+            verdict = super().lower(operation)
         except ShapesFollow:
             self._stand_in(operation)
             return ACCEPT
-        except (Refused, ModelError) as refused:
+        if isinstance(verdict, Reject):
             self._stand_in(operation)
-            return Reject(f"{operation.type.rpartition('/')[2]}: {getattr(refused, 'message', refused)}")
-        return ACCEPT
+        return verdict
 
     def form(self, index: int, *, real: bool = False, image: bool = False) -> Value:
         """An operand in one of its forms."""
@@ -343,22 +270,7 @@ class Lowering:
             np.full(scales.shape, operand.zero_point, operand.type.dtype)
         )
 
-    def _lower(self, operation: Operation) -> None:
-        row = self.rows.get(operation.type, "ONNX has no such operation")
-        body = self.model.body(operation) if self.expand else None
-        if body is not None and isinstance(row, str):
-            self._lower_body(operation, body)
-            return
-        if isinstance(row, str):
-            raise Refused(row)
-        node = Node(self, operation, None if operation.is_extension else self.model.call(operation))
-        reason = next(self._problems(node, row), None)
-        if reason is not None:
-            raise Refused(reason)
-        row.lower(node)
-
-    def _problems(self, node: Node, row: Row) -> Iterator[str]:
-        """Why the operation cannot be lowered, before that is tried."""
+    def problems(self, node: Node, row: BaseRow[Node]) -> Iterator[str]:
         types = [o.type for o in self.model.operands_of((*node.operation.inputs, node.operation.outputs[0]))]
         for operand in (*node.inputs, *node.outputs):
             yield from filter(None, (_type_problem(operand),))
@@ -366,12 +278,7 @@ class Lowering:
         if first not in row.types:
             yield f"{first.name}, its nodes take {', '.join(t.name for t in OperandType if t in row.types)}"
         if not node.operation.is_extension:
-            for param, at in node.call.slots:
-                variables = set(node.operation.inputs[at]) & set(self.model.inputs)
-                if param.omissible and not param.variadic and variables:
-                    yield f"{param.name} is an input of the model, which may be omitted"
-        for limit in row.limits:
-            yield from filter(None, (limit(node),))
+            yield from node.omissible()
 
     @classmethod
     def within(cls, outer: Lowering, body: Model, graph: Graph, values: Sequence[Value | None]) -> Self:
@@ -385,13 +292,10 @@ class Lowering:
         value = self.form(index)
         return value if self.file.is_written(self.graph, value) else self.emit("Identity", [value])[0]
 
-    def _lower_body(self, operation: Operation, body: Model) -> None:
-        """The operations of a composite's body, in the graph around it."""
+    def lower_body(self, operation: Operation, body: Model) -> None:
         values = [None if self.operands[i].is_omitted else self.form(i) for i in operation.inputs[:-1]]
         inner = Lowering.within(self, body, self.graph, values)
-        for verdict in map(inner.lower, inner.model.operations):
-            if isinstance(verdict, Reject):
-                raise Refused(f"in its body: {verdict.reason}")
+        inner.lower_all(inner.model.operations)
         for index, outer in zip(body.outputs, operation.outputs, strict=True):
             self.forms[outer, False] = inner.form(index)
 
@@ -471,7 +375,7 @@ def _with_known_dimensions(model: Model) -> Model:
         return model  # an operation will say what is wrong
 
 
-def lower_model(model: Model, rows: Mapping[str, Row | str]) -> File:
+def lower_model(model: Model, rows: Mapping[str, BaseRow[Node] | str]) -> File:
     """The whole model as an ONNX file; UnsupportedOperation names the first operation that ONNX does not take."""
     file = File(model.name)
     lowering = Lowering(model, file, rows, expand=True)
@@ -479,12 +383,5 @@ def lower_model(model: Model, rows: Mapping[str, Row | str]) -> File:
         problem = _type_problem(model.operands[i])
         if problem:
             raise UnsupportedOperation(problem, stage="export")
-    for operation, verdict in zip(model.operations, lowering.run()):
-        if isinstance(verdict, Reject):
-            raise UnsupportedOperation(
-                verdict.reason.partition(": ")[2],
-                stage="export",
-                operation=operation.label,
-                hint="`check_onnx` gives every operation's verdict",
-            )
+    require(model, lowering.run(), "check_onnx")
     return file

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from nnapi.errors import ModelError, UnsupportedOperation
+from nnapi.errors import UnsupportedOperation
+from nnapi.exporters.lowering import BaseLowering, BaseNode, BaseRow, require
 from nnapi.exporters.tflite.flattening import flattening
 from nnapi.exporters.tflite.writer import MAX_BYTES, TENSOR_TYPES, Flatbuffer, Graph
 from nnapi.ir.model import Model, Operation
-from nnapi.ir.verdict import ACCEPT, Reject, Verdict
-from nnapi.ops.op import Call
+from nnapi.ir.verdict import Verdict
 from nnapi.ops.types import F16, F32, I32, MODEL, Q8, Q8S, Q16SYMM, Operand, OperandType
 
 MAX_RANK: Final = 6
@@ -24,64 +24,10 @@ MAX_SCALE: Final = 2.0**12
 """Beyond these fixed-point multipliers run out of bits."""
 
 
-class Refused(Exception):
-    """TFLite has no such use of the operation; the message names the limit and the value."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """How one operation becomes TFLite operators: its lowering, the types it takes, and what else must be so."""
-
-    lower: Callable[[Node], None]
-    types: Collection[OperandType]
-    """Of the first input; the other types follow from the operation's signature."""
-    limits: Sequence[Limit] = ()
-    constants: Collection[str] = ()
-    """Inputs whose values decide the output's dimensions: kernels trust them, and XNNPACK takes none that vary."""
-
-
-Limit = Callable[["Node"], str | None]
-"""A reason to refuse, or None."""
-
-
-class Node:
+class Node(BaseNode["Lowering"]):
     """One operation on its way: its operands by name, and the graph that its operators go to."""
 
-    def __init__(self, lowering: Lowering, operation: Operation, call: Call | None) -> None:
-        self.lowering = lowering
-        self.operation = operation
-        self._call = call
-
-    @property
-    def call(self) -> Call:
-        if self._call is None:
-            raise Refused(f"{self.operation.type} is an extension")
-        return self._call
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.call
-
-    def __getitem__(self, name: str) -> Operand:
-        return self.call[name]
-
-    @property
-    def inputs(self) -> list[Operand]:
-        return self.lowering.model.operands_of(self.operation.inputs)
-
-    @property
-    def outputs(self) -> list[Operand]:
-        return self.lowering.model.operands_of(self.operation.outputs)
-
-    @property
-    def output(self) -> Operand:
-        return self.outputs[0]
-
-    def indexes(self, name: str) -> tuple[int, ...]:
-        """The model's operand indexes given for a parameter."""
-        for param, at in self.call.slots:
-            if param.name == name:
-                return self.operation.inputs[at]
-        raise KeyError(name)
+    format = "TFLite"
 
     def tensor(self, name: str) -> int:
         """The TFLite tensor of an input."""
@@ -90,20 +36,6 @@ class Node:
     def result(self, n: int = 0) -> int:
         """The TFLite tensor of an output."""
         return self.lowering.tensor(self.operation.outputs[n])
-
-    def scalar(self, name: str) -> Any:
-        """A scalar attribute, or its default; refused where it is not known now."""
-        value = self.call.scalar(name)
-        if value is None:
-            self.refuse(f"{name} is not a constant, TFLite takes an attribute")
-        return value
-
-    def array(self, name: str) -> Any:
-        """A constant input's value; refused where it is not known now."""
-        value = self[name].value
-        if not isinstance(value, np.ndarray):
-            self.refuse(f"{name} is not a constant, must be")
-        return value
 
     def shape(self, operand: Operand) -> tuple[int, ...]:
         """An operand's dimensions; refused where one is unknown and does not follow from the inputs' later."""
@@ -141,35 +73,33 @@ class Node:
             outputs = [self.result(n) for n in range(len(self.operation.outputs))]
         self.lowering.graph.operator(builtin, inputs, outputs, options, version)
 
-    def refuse(self, reason: str) -> NoReturn:
-        raise Refused(reason)
+
+@dataclass(frozen=True)
+class Row(BaseRow[Node]):
+    """How one operation becomes TFLite operators."""
 
 
-class Lowering:
-    """One NNAPI model going into one TFLite subgraph.
+class Lowering(BaseLowering[Node]):
+    """One NNAPI model going into one TFLite subgraph."""
 
-    `expand`: composites without a row as their bodies. `shapes_follow`: the batch may be unknown where a lowering needs
-    it, because the model is lowered again for the inputs that come; what was made is no model then.
-    """
+    node = Node
 
     def __init__(
         self,
         model: Model,
         file: Flatbuffer,
-        rows: Mapping[str, Row | str],
+        rows: Mapping[str, BaseRow[Node] | str],
         *,
         expand: bool = False,
         shapes_follow: bool = False,
         graph: Graph | None = None,
     ) -> None:
-        self.model = model
+        super().__init__(model, rows, expand=expand, shapes_follow=shapes_follow)
         self.file = file
-        self.rows = rows
-        self.expand = expand
-        self.shapes_follow = shapes_follow
         self.graph = graph or file.graph(model.name or "main")
         self._tensors: dict[int, int] = {}
         self.flattening = flattening(model)
+        self.absorbed = self.flattening.superfluous
 
     def tensor(self, index: int) -> int:
         """The TFLite tensor of a model's operand."""
@@ -181,40 +111,14 @@ class Lowering:
     def run(self) -> list[Verdict]:
         """Lower every operation that TFLite takes; a verdict each."""
         self.graph.inputs = self._boundary(self.model.inputs)
-        verdicts = [self._lower(operation) for operation in self.model.operations]
+        verdicts = [self.lower(operation) for operation in self.model.operations]
         self.graph.outputs = self._boundary(self.model.outputs)
         return verdicts
 
     def _boundary(self, indexes: Sequence[int]) -> list[int]:
         return [self.tensor(i) for i in indexes if _type_problem(self.model.operands[i]) is None]
 
-    def _lower(self, operation: Operation) -> Verdict:
-        if operation.outputs[0] in self.flattening.superfluous:
-            return ACCEPT
-        try:
-            self._lower_or_refuse(operation)
-        except Refused as refused:
-            return Reject(f"{operation.type}: {refused}")
-        except ModelError as error:
-            return Reject(f"{operation.type}: {error.message}")
-        return ACCEPT
-
-    def _lower_or_refuse(self, operation: Operation) -> None:
-        row = self.rows.get(operation.type, "TFLite has no such operation")
-        body = self.model.body(operation) if self.expand else None
-        if body is not None and isinstance(row, str):
-            self._lower_body(operation, body)
-            return
-        if isinstance(row, str):
-            raise Refused(row)
-        node = Node(self, operation, None if operation.is_extension else self.model.call(operation))
-        reason = next(self._problems(node, row), None)
-        if reason is not None:
-            raise Refused(reason)
-        row.lower(node)
-
-    def _problems(self, node: Node, row: Row) -> Iterator[str]:
-        """Why the operation cannot be lowered, before that is tried."""
+    def problems(self, node: Node, row: BaseRow[Node]) -> Iterator[str]:
         inputs = node.inputs
         for operand in (*inputs, *node.outputs):
             yield from filter(None, (operand_problem(operand),))
@@ -232,22 +136,15 @@ class Lowering:
                     yield f"{name} is not a constant, the output's shape hangs on it"
             if "layout" in node and node.scalar("layout"):
                 yield "layout is NCHW, TFLite's kernels are NHWC"
-            for param, at in node.call.slots:
-                variables = set(node.operation.inputs[at]) & set(self.model.inputs)
-                if param.omissible and not param.variadic and variables:
-                    yield f"{param.name} is an input of the model, which may be omitted"
-        for limit in row.limits:
-            yield from filter(None, (limit(node),))
+            yield from node.omissible()
 
-    def _lower_body(self, operation: Operation, body: Model) -> None:
+    def lower_body(self, operation: Operation, body: Model) -> None:
         inner = Lowering(body, self.file, self.rows, expand=True, graph=self.graph)
         for index, outer in zip(
             (*body.inputs, *body.outputs), (*operation.inputs[:-1], *operation.outputs), strict=True
         ):
             inner._tensors[index] = self.tensor(outer)
-        for verdict in map(inner._lower, body.operations):
-            if isinstance(verdict, Reject):
-                raise Refused(f"in its body: {verdict.reason}")
+        inner.lower_all(body.operations)
 
 
 def operand_problem(operand: Operand) -> str | None:
@@ -278,7 +175,7 @@ def _type_problem(operand: Operand) -> str | None:
     return None
 
 
-def lower_model(model: Model, rows: Mapping[str, Row | str]) -> Flatbuffer:
+def lower_model(model: Model, rows: Mapping[str, BaseRow[Node] | str]) -> Flatbuffer:
     """The whole model as a TFLite file; UnsupportedOperation names the first operation that TFLite does not take."""
     file = Flatbuffer(model.name)
     lowering = Lowering(model, file, rows, expand=True)
@@ -286,14 +183,7 @@ def lower_model(model: Model, rows: Mapping[str, Row | str]) -> Flatbuffer:
         problem = operand_problem(model.operands[i])
         if problem:
             raise UnsupportedOperation(problem, stage="export", hint="cast the model's inputs and outputs")
-    for operation, verdict in zip(model.operations, lowering.run()):
-        if isinstance(verdict, Reject):
-            raise UnsupportedOperation(
-                verdict.reason.partition(": ")[2],
-                stage="export",
-                operation=operation.label,
-                hint="`check_tflite` gives every operation's verdict",
-            )
+    require(model, lowering.run(), "check_tflite")
     return file
 
 
