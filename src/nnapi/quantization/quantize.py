@@ -22,7 +22,7 @@ from nnapi.quantization.masks import clip_masks
 from nnapi.quantization.observe import best_ranges, ranges_of, see
 from nnapi.quantization.params import Table, read_table
 from nnapi.quantization.recipe import Recipe, read_recipe
-from nnapi.quantization.rounding import fit_layers
+from nnapi.quantization.rounding import Fitter
 from nnapi.quantization.sensitivity import fewest_floats
 
 Progress = Callable[[str, int], object]
@@ -85,8 +85,16 @@ def quantize_model(
     if "equalization" in recipe.recovery:
         prepared = equalize(prepared, chosen_by[:KEPT])
 
+    fitter = None
+    if {"rounding", "bias_correction"} & {*recipe.recovery}:
+        fitter = Fitter(
+            prepared, mirrored(chosen_by[:KEPT]),
+            rounding="rounding" in recipe.recovery, progress=lambda n: tell("recover", n),
+        )  # fmt: skip
+
     def finish(table: Table) -> Quantized:
-        return _recovered(_finished(prepared, table, judged_by[:KEPT], recipe), chosen_by[:KEPT], tell)
+        result = _finished(prepared, table, judged_by[:KEPT], recipe)
+        return result if fitter is None else replace(result, model=fitter.fit(result.model, result.where))
 
     if known is None:
         seen = see(prepared, chain(chosen_by, stream), recipe, lambda n: tell("observe", n))
@@ -99,17 +107,6 @@ def quantize_model(
                 labels=None if labels is None else labels[-len(judged_by) :], progress=lambda n: tell("measure", n),
             )  # fmt: skip
     return finish(known)
-
-
-def _recovered(result: Quantized, examples: Sequence[Example], tell: Progress) -> Quantized:
-    """`result` with filters and biases fitted to `examples`, as the recipe asks."""
-    if not {"rounding", "bias_correction"} & {*result.recipe.recovery}:
-        return result
-    fitted = fit_layers(
-        result.prepared, result.model, result.where, mirrored(examples),
-        rounding="rounding" in result.recipe.recovery, progress=lambda n, all: tell("recover", n),
-    )  # fmt: skip
-    return replace(result, model=fitted)
 
 
 def prepare(model: Model, recipe: Recipe) -> Model:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from nnapi.ir.model import Model, Operation
 from nnapi.ops.numeric import dequantize
 from nnapi.ops.op import Call
-from nnapi.ops.types import Array
+from nnapi.ops.types import F32, Array
 from nnapi.ops.window import Axis, window
 from nnapi.quantization.advance import Advance
 from nnapi.quantization.data import Example
@@ -36,35 +37,43 @@ BLOCK: Final = 128
 FITTED: Final = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "GROUPED_CONV_2D", "FULLY_CONNECTED"})
 
 
-def fit_layers(
-    model: Model,
-    quantized: Model,
-    where: Mapping[int, int],
-    examples: Sequence[Example],
-    *,
-    rounding: bool = True,
-    progress: Callable[[int, int], object] | None = None,
-) -> Model:
-    """`quantized` with biases, and with `rounding` filters, fitted to `model` on `examples`.
+class Fitter:
+    """Fits quantized forms of one float model to it, on the same examples."""
 
-    `where` maps operands of `model` to those of `quantized`.
-    """
-    layers = [
-        _Layer(operation, model.call(operation))
-        for operation in model.operations
-        if operation.type in FITTED and _is_integer(quantized, where, operation)
-    ]
-    layers = [layer for layer in layers if layer.is_fittable]
-    means = _means(model, layers, examples)
-    reached = Advance(quantized, [quantized_inputs(quantized, example) for example in examples])
-    for n, (layer, mean) in enumerate(zip(layers, means)):
-        integer = quantized.operations[quantized.producers[where[layer.operation.outputs[0]]]]
-        i = integer.inputs[0]
-        inputs = [dequantize(x, quantized.operands[i]) for x in reached.values(quantized, i)]
-        quantized = _fit(quantized, integer, layer, mean, inputs, rounding)
-        if progress is not None:
-            progress(n + 1, len(layers))
-    return quantized
+    def __init__(
+        self,
+        model: Model,
+        examples: Sequence[Example],
+        *,
+        rounding: bool = True,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        """Biases are fitted, and with `rounding` filters; `progress` hears how many layers are done."""
+        self._model, self._examples, self._rounding, self._progress = model, examples, rounding, progress
+        layers = [_Layer(o, model.call(o)) for o in model.operations if o.type in FITTED and _has_weights(model, o)]
+        self._layers = [layer for layer in layers if layer.is_fittable]
+
+    @cached_property
+    def _means(self) -> list[Array]:
+        return _means(self._model, self._layers, self._examples)
+
+    def fit(self, quantized: Model, where: Mapping[int, int]) -> Model:
+        """`quantized`, fitted; `where` maps operands of the float model to its."""
+        reached = Advance(quantized, [quantized_inputs(quantized, example) for example in self._examples])
+        for n, (layer, mean) in enumerate(zip(self._layers, self._means)):
+            if not _is_integer(quantized, where, layer.operation):
+                continue
+            integer = quantized.operations[quantized.producers[where[layer.operation.outputs[0]]]]
+            i = integer.inputs[0]
+            inputs = [dequantize(x, quantized.operands[i]) for x in reached.values(quantized, i)]
+            quantized = _fit(quantized, integer, layer, mean, inputs, self._rounding)
+            if self._progress is not None:
+                self._progress(n + 1)
+        return quantized
+
+
+def _has_weights(model: Model, operation: Operation) -> bool:
+    return all(model.operands[i].type == F32 and model.operands[i].is_constant for i in operation.inputs[1:3])
 
 
 def _means(model: Model, layers: Sequence[_Layer], examples: Sequence[Example]) -> list[Array]:
