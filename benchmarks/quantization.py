@@ -1,127 +1,104 @@
 """What quantization costs in accuracy, and beside other quantizers.
 
-python benchmarks/quantization.py --accuracy     digits and a MobileNet-V2 trained on them, every recipe
+python benchmarks/quantization.py --accuracy     digits and a network in MobileNet-V2's shape: float, int8, uint8, QAT
 python benchmarks/quantization.py --peers        MobileNet-V2 beside ai-edge-quantizer and ONNX Runtime, in dB
 python benchmarks/quantization.py --calibration  seconds and peak memory of 25 and of 100 calibration inputs
 
-Peers are installed into an environment of their own (.venv-quantization) the first time.
+Needs `pip install -c constraints.txt -e '.[bench,qat,dev]'`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-ENVIRONMENT = ROOT / ".venv-quantization"
-PACKAGES = ("ai-edge-quantizer==0.10.0", "onnxruntime==1.31.1", "onnx==1.23.2")
 COUNT = 8
 """Calibration inputs, and as many others to be judged by."""
-RECIPES = ("int8", "uint8", "int8_float_io", "dynamic_range", "fp16")
-OURS = {
-    "int8": {"base": "int8"},
-    "int8 with recovery": {"base": "int8", "recovery": ["rounding", "bias_correction"]},
+SEEDS = (101, 102, 103)
+"""Of inputs; no setting was chosen on them."""
+GAIN = 3.0
+"""How many dB beyond the better peer mixed precision is asked for."""
+OURS: dict[str, dict[str, Any]] = {
+    "int8, nothing recovered": {"base": "int8", "recovery": []},
+    "int8, ranges by the outputs": {"base": "int8", "recovery": [], "observer": "output"},
+    "int8, equalization": {"base": "int8", "recovery": ["equalization"]},
+    "int8, rounding": {"base": "int8", "recovery": ["rounding"]},
+    "int8, bias correction (the default)": {"base": "int8"},
+    "int8, bias correction and rounding": {"base": "int8", "recovery": ["rounding", "bias_correction"]},
 }
 
 
 def accuracy() -> dict[str, dict[str, float]]:
-    """Share of test images read right, by network and recipe."""
-    from nnapi import zoo
+    """Share of test images read right, by network and by how it computes."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    from quantization_aware_training import measure
 
-    digits, _, (images, labels) = zoo.train_digits()
-    small = (digits, images.numpy(), labels.numpy())
-    return {"digits": _accuracies(*small), "mobilenet_v2 on digits": _accuracies(*_train_mobilenet())}
-
-
-def _accuracies(module, images, labels) -> dict[str, float]:  # type: ignore[no-untyped-def]
-    import torch
-
-    import nnapi
-    from nnapi.quantization.quantize import quantize_model
-    from nnapi.quantization.report import measure
-
-    model = nnapi.optimize(nnapi.load(module, (torch.from_numpy(images[:1]),)))
-    found: dict[str, float] = {}
-    examples = [(x[None],) for x in images]
-    for recipe in RECIPES:
-        # The first hundred calibrate; the figure is over all test images.
-        report = measure(model, quantize_model(model, images[:100], recipe), examples, list(labels))
-        found["float32"] = report.accuracy_before or 0.0
-        found[recipe] = report.accuracy_after or 0.0
-    return found
+    return measure()
 
 
-def _train_mobilenet(epochs: int = 10):  # type: ignore[no-untyped-def]
-    """MobileNet-V2 with ten classes on digits enlarged to 32 x 32: module, test images, labels."""
-    import torch
-    from torch.nn import functional as F
-
-    from nnapi.zoo.digits import TEST_IMAGES, load_digits
-    from nnapi.zoo.mobilenet_v2 import MobileNetV2
-
-    torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(0)
-    images, labels = load_digits(generator)
-    images = F.interpolate(images, size=(32, 32), mode="bilinear").expand(-1, 3, -1, -1).contiguous()
-    module = MobileNetV2(10).train()
-    train, known = images[TEST_IMAGES:], labels[TEST_IMAGES:]
-    optimizer = torch.optim.Adam(module.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=epochs * -(-len(train) // 64))
-    for _ in range(epochs):
-        order = torch.randperm(len(train), generator=generator)
-        for batch in order.split(64):
-            optimizer.zero_grad()
-            F.cross_entropy(module(train[batch]), known[batch]).backward()
-            optimizer.step()
-            schedule.step()
-    return module.eval(), images[:TEST_IMAGES].numpy(), labels[:TEST_IMAGES].numpy()
-
-
-def peers() -> dict[str, float]:
-    """SQNR in dB on inputs that calibration did not see, MobileNet-V2 at 224 with seeded weights."""
+def peers() -> dict[str, Any]:
+    """SQNR in dB on inputs that calibration did not see, MobileNet-V2 at 224 with seeded weights, by seed."""
     import torch
 
     import nnapi
     from nnapi import zoo
-    from nnapi.quantization.metrics import sqnr
-    from nnapi.quantization.report import real_outputs
-    from nnapi.zoo.weights import sample
 
     module, inputs = zoo.build("mobilenet_v2")
-    generator = torch.Generator().manual_seed(7)
-    images = [sample((1, 3, 224, 224), generator).numpy() for _ in range(2 * COUNT)]
     model = nnapi.optimize(nnapi.load(module, inputs))
-    judged = [(x,) for x in images[COUNT:]]
-    expected = np.stack([y[0] for y in real_outputs(model, judged)])
-    results: dict[str, float] = {}
-    for name, recipe in OURS.items():
-        quantized = nnapi.quantize(model, images[:COUNT], recipe)
-        results[name] = sqnr(expected, np.stack([y[0] for y in real_outputs(quantized, judged)]))
     with tempfile.TemporaryDirectory() as folder:
-        np.save(f"{folder}/images.npy", np.stack(images))
-        np.save(f"{folder}/expected.npy", expected)
         nnapi.save(model, f"{folder}/model.tflite")
         torch.onnx.export(module, inputs, f"{folder}/model.onnx", dynamo=False, input_names=["x"])
-        script = str(Path(__file__).with_name("quantization_peers.py"))
-        done = subprocess.run([_python(), script, folder, str(COUNT)], capture_output=True, text=True, check=True)
-        results |= json.loads(done.stdout.splitlines()[-1])
-    return results
+        found = [_one_seed(seed, model, Path(folder)) for seed in SEEDS]
+    names = found[0]["sqnr_db"]
+    return {
+        "seeds": dict(zip(map(str, SEEDS), found)),
+        "median_sqnr_db": {n: statistics.median(f["sqnr_db"][n] for f in found) for n in names},
+        "median_margin_db": {n: statistics.median(f["margin_db"][n] for f in found) for n in found[0]["margin_db"]},
+    }
 
 
-def _python() -> str:
-    python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PACKAGES], check=True)
-    return str(python)
+def _one_seed(seed: int, model: Any, folder: Path) -> dict[str, Any]:
+    """SQNR of everybody, margins over the better peer, and the share of operations that mixed keeps in floats."""
+    import torch
+    from quantization_peers import PEERS
+
+    from nnapi.quantization.judge import Judge, real_outputs
+    from nnapi.quantization.metrics import sqnr
+    from nnapi.quantization.quantize import quantize_model
+    from nnapi.zoo.weights import sample
+
+    generator = torch.Generator().manual_seed(seed)
+    images = [sample((1, 3, 224, 224), generator).numpy() for _ in range(2 * COUNT)]
+    given, judged = images[:COUNT], images[COUNT:]
+    expected = np.stack([y[0] for y in real_outputs(model, [(x,) for x in judged])])
+    results: dict[str, float] = {}
+    for name, run in PEERS.items():
+        with contextlib.redirect_stdout(sys.stderr):
+            results[name] = sqnr(expected, run(folder, given, judged).reshape(expected.shape))
+    best = max(results.values())
+    judge = Judge(model, [(x,) for x in judged])
+    for name, recipe in OURS.items():
+        results[name] = judge.sqnr(quantize_model(model, given, recipe).model)
+    mixed = quantize_model(model, given, {"base": "mixed", "boundary": "integer", "target_sqnr": best + GAIN})
+    results["mixed"] = judge.sqnr(mixed.model)
+    kept = [c for c in mixed.table.operations.values() if c.reason]
+    return {
+        "sqnr_db": results,
+        "margin_db": {n: v - best for n, v in results.items() if n not in PEERS},
+        "mixed_float_operations": [len(kept), len(mixed.table.operations)],
+    }
 
 
 def calibration(count: int) -> dict[str, float]:
@@ -159,7 +136,7 @@ def main() -> None:
     if given.accuracy:
         chosen["accuracy"] = accuracy()
     if given.peers:
-        chosen["peers_sqnr_db"] = peers()
+        chosen["peers"] = peers()
     if given.calibration:
         command = [sys.executable, __file__, "--count"]
         chosen["calibration"] = [

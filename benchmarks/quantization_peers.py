@@ -1,14 +1,10 @@
-"""Runs in the peers' environment: the static int8 of ai-edge-quantizer and of ONNX Runtime, SQNR in dB as JSON.
-
-python quantization_peers.py FOLDER COUNT, where FOLDER has images.npy, expected.npy, model.tflite and model.onnx
-"""
+"""Static int8 of ai-edge-quantizer and of ONNX Runtime: models from files, outputs as real numbers."""
 
 from __future__ import annotations
 
-import json
-import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import flatbuffers
 import numpy as np
@@ -19,14 +15,11 @@ from ai_edge_quantizer import quantizer, recipe
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-
-def sqnr(expected: Any, actual: Any) -> float:
-    noise = np.asarray(actual, np.float64).reshape(expected.shape) - expected
-    return float(10 * np.log10(np.square(expected, dtype=np.float64).sum() / np.square(noise).sum()))
+Images = Sequence[Any]
 
 
-def ai_edge_quantizer(folder: Path, images: Any, count: int) -> Any:
-    """Static int8 with a scale per channel; it wants a signature, which is added first."""
+def ai_edge_quantizer(folder: Path, calibration: Images, images: Images) -> Any:
+    """Static int8 with a scale per channel of `model.tflite`; it wants a signature, which is added first."""
     model = schema.ModelT.InitFromPackedBuf(bytearray((folder / "model.tflite").read_bytes()), 0)
     graph = model.subgraphs[0]
     signature = schema.SignatureDefT()
@@ -38,12 +31,12 @@ def ai_edge_quantizer(folder: Path, images: Any, count: int) -> Any:
     (folder / "signed.tflite").write_bytes(bytes(builder.Output()))
     tool = quantizer.Quantizer(str(folder / "signed.tflite"))
     tool.load_quantization_recipe(recipe.static_wi8_ai8())
-    ranges = tool.calibrate({"serving_default": [{"x": x} for x in images[:count]]})
+    ranges = tool.calibrate({"serving_default": [{"x": x} for x in calibration]})
     engine = Interpreter(model_content=bytes(tool.quantize(ranges).quantized_model))
     engine.allocate_tensors()
     given, result = engine.get_input_details()[0], engine.get_output_details()[0]
     outputs = []
-    for x in images[count:]:
+    for x in images:
         scale, zero = given["quantization"]
         engine.set_tensor(given["index"], np.clip(np.rint(x / scale) + zero, -128, 127).astype(np.int8))
         engine.invoke()
@@ -59,7 +52,7 @@ def _named(name: str, index: int) -> Any:
 
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, images: Any) -> None:
+    def __init__(self, images: Images) -> None:
         self._images = iter(images)
 
     def get_next(self) -> dict[str, Any] | None:
@@ -67,24 +60,19 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if x is None else {"x": x}
 
 
-def onnx_runtime(folder: Path, images: Any, count: int) -> Any:
-    """Static QDQ with a scale per channel."""
+def onnx_runtime(folder: Path, calibration: Images, images: Images) -> Any:
+    """Static QDQ with a scale per channel of `model.onnx`."""
     model, done = str(folder / "prepared.onnx"), str(folder / "quantized.onnx")
     quant_pre_process(str(folder / "model.onnx"), model, skip_symbolic_shape=True)
     quantize_static(
-        model, done, Reader(images[:count]), quant_format=QuantFormat.QDQ, per_channel=True,
+        model, done, Reader(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
     )  # fmt: skip
     session = onnxruntime.InferenceSession(done)
-    return np.stack([session.run(None, {"x": x})[0] for x in images[count:]])
+    return np.stack([session.run(None, {"x": x})[0] for x in images])
 
 
-def main() -> None:
-    folder, count = Path(sys.argv[1]), int(sys.argv[2])
-    images, expected = np.load(folder / "images.npy"), np.load(folder / "expected.npy")
-    peers = {"ai-edge-quantizer": ai_edge_quantizer, "ONNX Runtime": onnx_runtime}
-    print(json.dumps({name: sqnr(expected, run(folder, images, count)) for name, run in peers.items()}))
-
-
-if __name__ == "__main__":
-    main()
+PEERS: Final[Mapping[str, Callable[[Path, Images, Images], Any]]] = {
+    "ai-edge-quantizer": ai_edge_quantizer,
+    "ONNX Runtime": onnx_runtime,
+}
