@@ -166,8 +166,8 @@ def compile(
     if tune:
         options = _options(precision, num_threads, preference, cache_dir)
         gate = _gate(model, options, accept_inaccurate)
-        tuner = Tuner(Profile(database(), options), sample_inputs)
-        return tuner.choose(model, _candidates(devices, model, options), fallback=fallback, gate=gate)
+        tuner = Tuner(Profile(database(), options), sample_inputs, gate=gate)
+        return tuner.choose(model, _candidates(devices, model, options), fallback=fallback)
     plan = partition(
         model, devices, preference=preference, precision=precision, num_threads=num_threads, fallback=fallback,
         accept_inaccurate=accept_inaccurate,
@@ -197,7 +197,8 @@ def profile(
 ) -> dict[str, dict[str, float]]:
     """Measure `model`, optimized, on the devices, whole and in parts, and remember it: part -> device -> seconds."""
     options = _options(precision, num_threads, "fast_single_answer")
-    return Tuner(Profile(database(), options), sample_inputs).measure(model, _candidates(devices, model, options))
+    tuner = Tuner(Profile(database(), options), sample_inputs, gate=_gate(model, options, False))
+    return tuner.measure(model, _candidates(devices, model, options))
 
 
 def show_denied() -> list[dict[str, Any]]:

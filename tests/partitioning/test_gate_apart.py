@@ -25,6 +25,7 @@ from nnapi.partitioning.deny import DenyList, denied
 from nnapi.partitioning.gate import Gate
 from nnapi.partitioning.isolated import Isolated
 from nnapi.partitioning.samples import random_inputs
+from nnapi.pipeline import profile
 from nnapi.runtime.session import Session, build_session
 
 MODEL = chain("ADD", "SUB", "MUL", "ADD", size=8)
@@ -159,3 +160,14 @@ def test_compiling_with_a_third_party(third_party: Driver, monkeypatch: pytest.M
     session = nnapi.compile(MODEL, devices=crashing.NAME)
     assert_right(session)
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("how", ["aborts", "reads nothing"])
+def test_tuning_with_a_third_party(how: str, third_party: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not survive in a process of its own is not measured in this one; the rest of it is."""
+    monkeypatch.setenv(crashing.VARIABLE, how)
+    assert_right(nnapi.compile(MODEL, devices=[crashing.NAME, "litert"], tune=True))
+    measured = profile(MODEL, [crashing.NAME, "litert"])
+    assert crashing.NAME not in measured["whole"] and measured["whole"]["litert"] > 0
+    monkeypatch.setenv(crashing.VARIABLE, "")
+    assert profile(chain("ADD", "SUB"), crashing.NAME)["whole"][crashing.NAME] > 0

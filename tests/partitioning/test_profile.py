@@ -62,8 +62,8 @@ class _Slow(PreparedReference):
 
 def tuned(model: Model, drivers: Sequence[FakeDriver], database: Database) -> Session:
     gate = Gate(random_inputs(model.input_operands), DenyList(database))
-    tuner = Tuner(Profile(database, OPTIONS), lambda m: random_inputs(m.input_operands))
-    return tuner.choose(model, drivers, fallback=True, gate=gate)
+    tuner = Tuner(Profile(database, OPTIONS), lambda m: random_inputs(m.input_operands), gate=gate)
+    return tuner.choose(model, drivers, fallback=True)
 
 
 def test_what_is_measured_to_be_fastest_is_kept_whatever_devices_claim(tmp_path: Path) -> None:

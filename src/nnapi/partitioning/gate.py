@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from nnapi.drivers import registry
 from nnapi.drivers.driver import Driver, Reject
@@ -113,6 +113,19 @@ class Gate:
                 count, is_inaccurate = len(partition.operations), problem.kind == "inaccurate"
                 self.denied.deny_whole(driver, key, count, problem.reason, is_inaccurate=is_inaccurate)
             return Refusal(problem, tuple(blamed))
+
+    def survives(self, driver: Driver, model: Model, inputs: Sequence[Array], legalize: Legalize) -> bool:
+        """Whether `model` may be run here to be measured, before it is compared with the reference.
+
+        Third parties' engines, and what killed a process before, run it once in a process of their own.
+        """
+        key = digest(model, weights=True)
+        is_ours = engine_of(driver).name in registry.BUILTIN and not self.denied.was_left(driver, key)
+        process = None if is_ours or self.denied.trusts(driver, key) else self._process_for(driver, key)
+        if process is None or not process.is_available():
+            return True
+        trial: Apart[Any] = Apart(driver, self.denied.options, legalize, process)
+        return self._problem(driver, trial, model, inputs, None, self.seconds) is None
 
     def close(self) -> None:
         """End the processes in which engines were tried."""

@@ -28,7 +28,7 @@ from nnapi.partitioning.profile import LAUNCH, TRANSFER, Profile
 from nnapi.partitioning.search import search
 from nnapi.partitioning.segments import segments
 from nnapi.partitioning.timing import interleaved
-from nnapi.runtime.build import build_partition
+from nnapi.runtime.build import build_partition, legalize
 from nnapi.runtime.session import Session, build_session
 
 FEW: Final = 3
@@ -50,14 +50,25 @@ Samples = Callable[[Model], list[Array]]
 
 @dataclass(frozen=True)
 class Tuner:
-    """Measures models at the options of `profile`; `samples` gives their inputs."""
+    """Measures models at the options of `profile`; `samples` gives their inputs.
+
+    What `gate` does not admit is not used, and what does not survive a process of its own is not measured in this one.
+    """
 
     profile: Profile
     samples: Samples
     seconds: float = RUN_SECONDS
+    gate: Gate | None = None
 
     def measure(self, model: Model, drivers: Sequence[Driver]) -> dict[str, dict[str, float]]:
         """Measure `model`, and its segments where a device is fast enough: part -> device -> seconds; all is kept."""
+        try:
+            return self._measure(model, drivers)
+        finally:
+            if self.gate is not None:
+                self.gate.close()
+
+    def _measure(self, model: Model, drivers: Sequence[Driver]) -> dict[str, dict[str, float]]:
         for size, what in ((1, LAUNCH), (1 << 18, TRANSFER)):
             self._links(drivers, size, what)
         found = {"whole": self._together(model, drivers)}
@@ -68,12 +79,10 @@ class Tuner:
                 found[f"segment {k}"] = self._together(extract(model, part).model, close)
         return found
 
-    def choose(
-        self, model: Model, drivers: Sequence[Driver], *, fallback: bool, gate: Gate | None, few: int = FEW
-    ) -> Session:
+    def choose(self, model: Model, drivers: Sequence[Driver], *, fallback: bool, few: int = FEW) -> Session:
         """The fastest of the best few plans, and of the devices that take all of `model`; it is remembered."""
         self.measure(model, drivers)
-        options = self.profile.options
+        options, gate = self.profile.options, self.gate
         problem = pose(
             model, drivers, preference=options.preference, fallback=ReferenceDriver() if fallback else None,
             profile=self.profile, denied=None if gate is None else gate.denied,
@@ -140,6 +149,8 @@ class Tuner:
         runs: dict[str, Callable[[], object]] = {}
         for driver in drivers:
             try:
+                if self.gate is not None and not self.gate.survives(driver, model, inputs, legalize):
+                    continue
                 run = self._runner(model, driver)
                 within(self.seconds, f"device {driver.name!r}", partial(run, inputs))
             except Exception:  # it does not take the model, or fails on it: nothing to measure
