@@ -21,6 +21,7 @@ from nnapi.ops.types import F32, I32, Q8, Array, Operand
 from nnapi.partitioning import gate as gate_module
 from nnapi.partitioning.accuracy import compare
 from nnapi.partitioning.assign import assign
+from nnapi.partitioning.candidate import single
 from nnapi.partitioning.database import Database
 from nnapi.partitioning.deny import DenyList, clear_denied, denied
 from nnapi.partitioning.gate import AccuracyWarning, Gate, foreseen
@@ -267,3 +268,11 @@ def test_compare(case: tuple[Operand, Array, Array, bool, str | None]) -> None:
     operand, expected, actual, relaxed, problem = case
     found = compare(operand, expected, actual.astype(actual.dtype), relaxed=relaxed)
     assert found is None if problem is None else found is not None and found.startswith(problem)
+
+
+def test_a_compiler_is_given_the_time_it_says_it_takes() -> None:
+    gate = Gate([], DenyList(Database(), PrepareOptions()), seconds=1.0)
+    slow = FakeDriver("slow")
+    slow.prepare_seconds = 90.0  # type: ignore[attr-defined]
+    assert gate.patience(slow) == gate.patience(single(slow)) == 90.0
+    assert gate.patience(FakeDriver("quick")) == 1.0

@@ -99,7 +99,8 @@ class Driver(Protocol):
     """One device.
 
     An engine with operations of its own also has `extensions`: extension -> the names of its operations, which come to
-    it as `extension/name`.
+    it as `extension/name`. One that takes its time to prepare a model says so in `prepare_seconds`; one that makes use
+    of 16-bit floats in `precisions`, which holds "relaxed".
     """
 
     name: str

@@ -62,6 +62,8 @@ class CompiledPyTorchDriver(PyTorchDriver):
 
     name = "pytorch_compiled"
     roofline = COMPILED
+    prepare_seconds = 600.0
+    """How long a compilation may take."""
 
     def __init__(self) -> None:
         compiler = os.environ.get("CXX", "g++")

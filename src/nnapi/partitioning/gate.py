@@ -97,7 +97,7 @@ class Gate:
             else Apart(driver, options, legalize, process)
         )
         with self.denied.noted(driver, key):
-            problem = self._problem(driver, trial, model, inputs, expected, self.seconds)
+            problem = self._problem(driver, trial, model, inputs, expected, self.patience(driver))
             if problem is None or (problem.kind == "inaccurate" and self.denied.accept_inaccurate):
                 if problem is not None:
                     message = f"device {driver.name!r} is used although it {Refusal(problem)}"
@@ -125,7 +125,11 @@ class Gate:
         if process is None or not process.is_available():
             return True
         trial: Apart[Any] = Apart(driver, self.denied.options, legalize, process)
-        return self._problem(driver, trial, model, inputs, None, self.seconds) is None
+        return self._problem(driver, trial, model, inputs, None, self.patience(driver)) is None
+
+    def patience(self, driver: Driver) -> float:
+        """Seconds that an engine may take to prepare a partition: more where it says so, as a compiler does."""
+        return max(self.seconds, float(getattr(engine_of(driver), "prepare_seconds", 0.0)))
 
     def close(self) -> None:
         """End the processes in which engines were tried."""
@@ -154,7 +158,7 @@ class Gate:
 
     def _build(self, driver: Driver, build: Callable[[], B]) -> B:
         try:
-            return within(self.seconds, f"device {driver.name!r}", build)
+            return within(self.patience(driver), f"device {driver.name!r}", build)
         except MissedDeadline as error:
             raise CompileError(f"{error.message}: preparing") from None  # the time is ours, not the caller's
 

@@ -162,9 +162,8 @@ class Tuner:
         part = extract(model, range(len(model.operations)))
         partition = Partition(driver.name, tuple(range(len(model.operations))), part, Estimate(0.0, 0.0, "modelled"))
         options: PrepareOptions = self.profile.options
-        built = within(
-            self.seconds, f"device {driver.name!r}", lambda: build_partition(partition, driver, options)
-        )  # fmt: skip
+        seconds = self.seconds if self.gate is None else self.gate.patience(driver)
+        built = within(seconds, f"device {driver.name!r}", lambda: build_partition(partition, driver, options))
         return built.prepared.run
 
     def _time(self, runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
