@@ -26,9 +26,7 @@ def test_named_recipes_say_what_they_do(name: str) -> None:
         pytest.param({"base": "int3"}, "no base 'int3'; known: .*int8", id="base"),
         pytest.param({"bits": 4}, "no key 'bits'; known: base, .*activations", id="key"),
         pytest.param({"activations": "int4"}, "activations is 'int4'; known: float32, float16, int8", id="type"),
-        pytest.param(
-            {"observer": "magic"}, "known: min_max, moving_average, percentile, mse, entropy, output", id="observer"
-        ),
+        pytest.param({"observer": "magic"}, "known: min_max, moving_average, percentile, mse, entropy", id="observer"),
         pytest.param({"recovery": ["prayer"]}, "known: equalization, rounding, bias_correction", id="recovery"),
         pytest.param({"level": 9}, "level is 9, must be 1 to 8", id="level"),
         pytest.param({"level": True}, "level is True, must be a number", id="bool"),

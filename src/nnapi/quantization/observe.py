@@ -9,12 +9,9 @@ import numpy as np
 from nnapi.errors import QuantizeError
 from nnapi.ir.model import Model
 from nnapi.ops.types import F32
-from nnapi.quantization.apply import apply
 from nnapi.quantization.data import Example
-from nnapi.quantization.decide import decide
 from nnapi.quantization.expose import Exposed
-from nnapi.quantization.judge import Judge
-from nnapi.quantization.observers import PERCENTILES, Histogram, Observer, Range, observer, percentile
+from nnapi.quantization.observers import Range, observer
 from nnapi.quantization.recipe import Recipe
 
 Progress = Callable[[int], object]
@@ -38,30 +35,6 @@ def observe(
     Memory does not grow with the examples. Raises QuantizeError for inputs that never change and for results that are
     not finite.
     """
-    return ranges_of(see(model, examples, recipe, progress))
-
-
-def ranges_of(seen: Mapping[int, Observer]) -> Mapping[int, Range]:
-    """The range that each observer chooses; none for a tensor that had no values."""
-    return {i: o.range() for i, o in seen.items() if o.range()[0] <= o.range()[1]}
-
-
-def best_ranges(model: Model, seen: Mapping[int, Observer], recipe: Recipe, judge: Judge) -> Mapping[int, Range]:
-    """The ranges of that percentile, the same for all tensors, with which the quantized model's outputs are nearest."""
-    best, most = ranges_of(seen), -np.inf
-    for percent in PERCENTILES:
-        choose = percentile(percent)
-        ranges = {i: o.range(choose) for i, o in seen.items() if isinstance(o, Histogram) and i in best}
-        found = judge.sqnr(apply(model, decide(model, ranges, recipe)))
-        if found > most:
-            best, most = ranges, found
-    return best
-
-
-def see(
-    model: Model, examples: Iterable[Example], recipe: Recipe, progress: Progress | None = None
-) -> Mapping[int, Observer]:
-    """Operand -> an observer that has seen its values on all examples; raises as `observe` does."""
     seen = {i: observer(recipe.observer, recipe.percentile) for i in floats(model)}
     exposed = Exposed(model, [*seen])
     extremes: dict[int, Range] = {}
@@ -84,7 +57,7 @@ def see(
                 f"input {model.operands[i].name!r} is {low:g} everywhere in the calibration data: no range in it",
                 hint="give typical inputs",
             )
-    return seen
+    return {i: o.range() for i, o in seen.items() if o.range()[0] <= o.range()[1]}
 
 
 def _name(model: Model, i: int) -> str:

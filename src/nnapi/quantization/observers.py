@@ -17,8 +17,6 @@ MOMENTUM: Final = 0.1
 LEVELS: Final = 255
 """Steps of 8 bits."""
 SMOOTHED: Final = 33
-PERCENTILES: Final = (100.0, 99.999, 99.997, 99.99, 99.98, 99.95, 99.9)
-"""Among which the observer "output" chooses."""
 SHARES: Final = np.linspace(1.0, 0.2, 81)
 """How far a range is cut in search of the best one."""
 
@@ -90,14 +88,13 @@ class Histogram(MinMax):
         at = ((values + np.float32(self._reach)) * np.float32(BINS / 2 / self._reach)).astype(np.int32)
         self._counts += np.bincount(np.minimum(at, BINS - 1), minlength=BINS)
 
-    def range(self, choose: Callable[[Array, Array, Range], Range] | None = None) -> Range:
-        """What `choose` (None: that of the observer) makes of the counts."""
+    def range(self) -> Range:
         if not self._counts.any():
             return self.low, self.high
         centers = (np.arange(BINS) + 0.5) * (2 * self._reach / BINS) - self._reach
         used = np.flatnonzero(self._counts)
         centers, counts = np.clip(centers[used], self.low, self.high), self._counts[used]
-        low, high = (choose or self._choose)(centers, counts, (self.low, self.high))
+        low, high = self._choose(centers, counts, (self.low, self.high))
         return max(low, self.low), min(high, self.high)
 
 
@@ -105,8 +102,6 @@ def percentile(percent: float) -> Callable[[Array, Array, Range], Range]:
     """Cut off what is beyond `percent` of the values on either side."""
 
     def choose(centers: Array, counts: Array, whole: Range) -> Range:
-        if percent == 100.0:
-            return whole
         share = np.cumsum(counts) / counts.sum()
         rest = 1 - percent / 100
         low = centers[np.searchsorted(share, rest)]
@@ -168,6 +163,5 @@ def observer(kind: str, percent: float) -> Observer:
         "percentile": lambda: Histogram(percentile(percent)),
         "mse": lambda: Histogram(least_squares),
         "entropy": lambda: Histogram(least_divergence),
-        "output": lambda: Histogram(percentile(percent)),
     }
     return table[kind]()

@@ -17,9 +17,8 @@ from nnapi.quantization.apply import apply_traced
 from nnapi.quantization.data import KEPT, Example, mirrored, read_examples
 from nnapi.quantization.decide import decide, integer_row
 from nnapi.quantization.equalize import equalize
-from nnapi.quantization.judge import Judge
 from nnapi.quantization.masks import clip_masks
-from nnapi.quantization.observe import best_ranges, ranges_of, see
+from nnapi.quantization.observe import observe
 from nnapi.quantization.params import Table, read_table
 from nnapi.quantization.recipe import Recipe, read_recipe
 from nnapi.quantization.rounding import Fitter
@@ -27,7 +26,7 @@ from nnapi.quantization.sensitivity import fewest_floats
 
 Progress = Callable[[str, int], object]
 """Hears which stage is at work and how many examples or layers it has done."""
-SHARED: Final = 8
+SHARED: Final = 16
 """Examples from which on a mixture is judged on others than those that chose ranges."""
 
 
@@ -97,9 +96,7 @@ def quantize_model(
         return result if fitter is None else replace(result, model=fitter.fit(result.model, result.where))
 
     if known is None:
-        seen = see(prepared, chain(chosen_by, stream), recipe, lambda n: tell("observe", n))
-        best = recipe.observer == "output"
-        ranges = best_ranges(prepared, seen, recipe, Judge(prepared, chosen_by[:KEPT])) if best else ranges_of(seen)
+        ranges = observe(prepared, chain(chosen_by, stream), recipe, lambda n: tell("observe", n))
         known = decide(prepared, ranges, recipe)
         if recipe.mixed:
             known = fewest_floats(

@@ -21,7 +21,7 @@ ACTIVATIONS: Final[Mapping[str, OperandType]] = {
 INTEGERS: Final = ("int8", "uint8", "int16")
 """Those of ACTIVATIONS that compute in integers."""
 WEIGHTS: Final = ("float32", "float16", "int8_per_channel", "per_tensor")
-OBSERVERS: Final = ("min_max", "moving_average", "percentile", "mse", "entropy", "output")
+OBSERVERS: Final = ("min_max", "moving_average", "percentile", "mse", "entropy")
 RECOVERY: Final = ("equalization", "rounding", "bias_correction")
 """What wins accuracy back, in the order it is applied."""
 MATCHERS: Final = ("name", "type", "pattern")
@@ -55,8 +55,7 @@ class Recipe:
     as int8 with a scale per channel, which int16 always has. `boundary` "float32" keeps the model's inputs and outputs.
     `level` is the highest feature level that integer operations of 8 bits may need. `mixed` looks for the operations
     that cost most accuracy and keeps them in float32 until `target_sqnr` dB are reached or, where labels are given, at
-    most `max_loss` (0 to 1) of accuracy is lost. The observer "output" takes the percentile with which the outputs of
-    the quantized model are nearest to those in floats.
+    most `max_loss` (0 to 1) of accuracy is lost.
     """
 
     name: str
