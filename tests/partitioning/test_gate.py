@@ -19,7 +19,7 @@ from nnapi.ir.builder import Builder
 from nnapi.ir.model import Model
 from nnapi.ops.types import F32, I32, Q8, Array, Operand
 from nnapi.partitioning import gate as gate_module
-from nnapi.partitioning.accuracy import compare
+from nnapi.partitioning.accuracy import compare, difference, kind_of
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.candidate import single
 from nnapi.partitioning.database import Database
@@ -266,7 +266,7 @@ COMPARISONS = {
 @pytest.mark.parametrize("case", COMPARISONS.values(), ids=COMPARISONS.keys())
 def test_compare(case: tuple[Operand, Array, Array, bool, str | None]) -> None:
     operand, expected, actual, relaxed, problem = case
-    found = compare(operand, expected, actual.astype(actual.dtype), relaxed=relaxed)
+    found = compare(operand, expected, actual, kind=kind_of(operand, relaxed=relaxed))
     assert found is None if problem is None else found is not None and found.startswith(problem)
 
 
@@ -276,3 +276,15 @@ def test_a_compiler_is_given_the_time_it_says_it_takes() -> None:
     slow.prepare_seconds = 90.0  # type: ignore[attr-defined]
     assert gate.patience(slow) == gate.patience(single(slow)) == 90.0
     assert gate.patience(FakeDriver("quick")) == 1.0
+
+
+@pytest.mark.parametrize(("rounds", "problem"), [(True, None), (False, "SQNR 40.0 dB, limit 60 dB")])
+def test_floats_behind_integers_are_judged_as_these_are(rounds: bool, problem: str | None) -> None:
+    b = Builder()
+    x = b.input("x", F32, (1, 1000))
+    if rounds:
+        x = b.add("QUANTIZE", {"input": x}, Operand(Q8, (), 1 / 128, 128))
+        x = b.add("DEQUANTIZE", {"input": x})
+    b.output(b.add("ADD", {"input0": x, "input1": x, "activation": 0}))
+    found = difference(b.finish(), [X[None]], [X[None] * np.float32(1.01)], relaxed=False)
+    assert found is None if problem is None else found is not None and problem in found
