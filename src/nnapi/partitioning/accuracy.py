@@ -30,9 +30,7 @@ LIMITS: Final[Mapping[str, Limit]] = {
     "relaxed": Limit(20, 0.3, 1e-2, "bfloat16 has 8 bits: 48 dB an operation, about 30 dB after a hundred of them"),
     "fp16": Limit(30, 0.1, 1e-2, "float16 has 11 bits: 66 dB an operation, and engines differ in where they round"),
     "quantized": Limit(15, 0.5, 1.0, "a step of 8 bits is 40 dB; roundings that differ by one step add up"),
-    "rounded": Limit(
-        15, 0.5, 1e-5, "floats behind 8-bit integers: what these are off by goes on"
-    ),
+    "rounded": Limit(15, 0.5, 1e-5, "floats behind 8-bit integers: what these are off by goes on"),
     "exact": Limit(20, 1.0, 0.0, "indexes and truth values: 1 in 100 may differ, where values are close to each other"),
 }
 """By precision of the output. Noise is at 0 dB or below, so every limit tells it from rounding."""

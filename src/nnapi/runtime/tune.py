@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
+from nnapi.drivers import registry
 from nnapi.drivers.driver import Driver, Estimate, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
 from nnapi.errors import NnapiError
@@ -18,6 +19,7 @@ from nnapi.ir.model import Model
 from nnapi.ir.subgraph import extract
 from nnapi.ops.types import F32, Array
 from nnapi.partitioning.assign import plan_of, pose
+from nnapi.partitioning.candidate import engine_name
 from nnapi.partitioning.deadline import within
 from nnapi.partitioning.digest import digest
 from nnapi.partitioning.exact import solve
@@ -44,6 +46,7 @@ CLOSE: Final = 1.1
 REPEATS: Final = (3, 50)
 """At least and at most so many runs of each."""
 
+K = TypeVar("K")
 Samples = Callable[[Model], list[Array]]
 """Sample inputs of any model."""
 
@@ -90,30 +93,41 @@ class Tuner:
         best = search(problem)
         best = solve(problem, best) or best
         everyone = {d.name: d for d in drivers}
-        sessions: dict[str, Session] = {}
-        for priced in _worth_measuring(problem, best, few):
-            try:
-                session = build_session(
-                    plan_of(problem, priced), everyone, options, fallback=fallback, gate=gate, profile=self.profile
-                )
-            except NnapiError:
-                if priced is best:
-                    raise
-                continue
-            sessions.setdefault(repr(sorted(session.plan.placement.items())), session)
-        inputs = self.samples(model)
-        seconds = self._race({key: partial(session, *inputs) for key, session in sessions.items()})
-        measured = [_measured(session.plan, seconds[key]) for key, session in sessions.items()]
+        plans = [plan_of(problem, priced) for priced in _worth_measuring(problem, best, few)]
+
+        def built(plan: Plan, gate: Gate | None) -> Session:
+            return build_session(plan, everyone, options, fallback=fallback, gate=gate, profile=self.profile)
+
+        seconds = self._seconds_of(plans, lambda plan: built(plan, gate if _is_foreign(plan) else None))
+        measured = [_measured(plan, seconds[n]) for n, plan in enumerate(plans) if n in seconds]
         # Less than the noise is no reason for another partition.
-        fastest = min(sessions, key=lambda key: seconds[key] * (1 + NOISE * (len(sessions[key].plan.partitions) - 1)))
-        session = sessions[fastest]
-        placement = session.plan.placement
-        self.profile.record_plan(model, drivers, [placement[n] for n in range(len(placement))], seconds[fastest])
-        session.plan = replace(
-            _measured(session.plan, seconds[fastest]),
-            alternatives=tuple(sorted((p.chosen for p in measured), key=lambda a: a.measured_seconds or 0.0)),
-        )
-        return session
+        measured.sort(key=lambda p: (p.chosen.measured_seconds or 0.0) * (1 + NOISE * (len(p.partitions) - 1)))
+        ranking = tuple(sorted((p.chosen for p in measured), key=lambda a: a.measured_seconds or 0.0))
+        for plan in measured:
+            session = built(plan, gate)
+            placement = session.plan.placement
+            if placement == plan.placement:
+                names = [placement[n] for n in range(len(placement))]
+                self.profile.record_plan(model, drivers, names, plan.chosen.measured_seconds or 0.0)
+                session.plan = replace(session.plan, chosen=plan.chosen, alternatives=ranking)
+                return session
+        # Nothing that was measured passes the gate: what is left is planned without what was refused.
+        return built(plan_of(problem, best), gate)
+
+    def _seconds_of(self, plans: Sequence[Plan], build: Callable[[Plan], Session]) -> dict[int, float]:
+        """Seconds of the plans that can be built, by number; one placement is measured once."""
+        sessions: dict[int, Session] = {}
+        seen: list[Mapping[int, str]] = []
+        for n, plan in enumerate(plans):
+            try:
+                session = build(plan)
+            except NnapiError:
+                continue
+            if session.plan.placement == plan.placement and plan.placement not in seen:
+                seen.append(plan.placement)
+                sessions[n] = session
+        inputs = self.samples(plans[0].model)
+        return self._race({n: partial(session, *inputs) for n, session in sessions.items()})
 
     def _links(self, drivers: Sequence[Driver], size: int, what: str) -> None:
         """Seconds of a launch, from a single addition; seconds a byte takes, from one of many values."""
@@ -166,16 +180,18 @@ class Tuner:
         built = within(seconds, f"device {driver.name!r}", lambda: build_partition(partition, driver, options))
         return built.prepared.run
 
-    def _time(self, runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    def _time(self, runs: Mapping[K, Callable[[], object]]) -> dict[K, float]:
         if not runs:
             return {}
         once = sum(seconds[0] for seconds in interleaved(runs, 1, warmup=0).values())
         repeats = int(np.clip(SECONDS / max(once, 1e-9), *REPEATS))
         return {name: median(seconds) for name, seconds in interleaved(runs, repeats, warmup=1).items()}
 
-    def _race(self, runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    def _race(self, runs: Mapping[K, Callable[[], object]]) -> dict[K, float]:
         """Seconds of each; those that are close to the fastest are measured once more."""
         found = self._time(runs)
+        if not found:
+            return found
         close = {name: run for name, run in runs.items() if found[name] < min(found.values()) * CLOSE}
         return found | (self._time(close) if len(close) > 1 else {})
 
@@ -190,6 +206,11 @@ def _worth_measuring(problem: Problem, best: Priced, few: int) -> list[Priced]:
             mixed.setdefault(len(priced.groups), priced)
     chosen = {p.assignment: p for p in (best, *list(mixed.values())[:few], *alone[:few])}
     return list(chosen.values())
+
+
+def _is_foreign(plan: Plan) -> bool:
+    """Whether an engine of a third party takes part: it is not run before it is checked."""
+    return not {engine_name(device) for device in plan.devices} <= registry.BUILTIN.keys()
 
 
 def _measured(plan: Plan, seconds: float) -> Plan:
