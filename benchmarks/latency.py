@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import math
 import os
@@ -28,8 +29,8 @@ SQNR_DB = 35.0
 """What a MobileNet-V2 of any precision must keep to be compared with PyTorch's."""
 
 
-def measure(name: str, threads: int, precision: str, repeats: int) -> dict[str, Any]:
-    """Record of one network: our plan and every peer, in one run."""
+def measure(name: str, threads: int, precision: str, repeats: int, folder: Path) -> dict[str, Any]:
+    """Record of one network: our plan and every peer, in one run; `folder` keeps the files that peers take."""
     import nnapi
     from nnapi import zoo
     from nnapi.bench.peers import compare
@@ -43,7 +44,7 @@ def measure(name: str, threads: int, precision: str, repeats: int) -> dict[str, 
     session = nnapi.compile(nnapi.load(source), precision=precision, num_threads=threads, tune=True)  # type: ignore[arg-type]
     tuned = time.perf_counter() - started
     names = (*PEERS, HALVES) if precision == "relaxed" else PEERS
-    ours, *peers = compare(source, session, inputs, names, num_threads=threads, repeats=repeats)
+    ours, *peers = compare(source, session, inputs, names, num_threads=threads, repeats=repeats, folder=folder)
     measured = {p.name: p for p in peers if p.latency is not None}
     best = min((p for n, p in measured.items() if n != HALVES), key=lambda p: p.ratio or math.inf)
     plan = session.plan
@@ -156,10 +157,10 @@ def records(networks: Sequence[str], threads: Sequence[int], repeats: int, save:
     """All measurements, each printed to standard error and kept as soon as it is there."""
     precisions = ("fp32", "relaxed") if relaxes() else ("fp32",)
     found: list[dict[str, Any]] = []
-    for count in threads:
-        for precision in precisions:
-            for name in networks:
-                found.append(measure(name, count, precision, repeats))
+    for name in networks:
+        with tempfile.TemporaryDirectory() as folder:
+            for precision, count in itertools.product(precisions, threads):
+                found.append(measure(name, count, precision, repeats, Path(folder)))
                 print(table(found[-1:]).splitlines()[2], file=sys.stderr, flush=True)
                 if save is not None:
                     save.write_text(json.dumps(found, indent=1) + "\n")

@@ -66,6 +66,8 @@ class Source:
             import torch
 
             path = self.folder / "peer.onnx"
+            if path.exists():
+                return path.read_bytes(), "torch.onnx"
             with warnings.catch_warnings(), _without_logs():
                 warnings.simplefilter("ignore")
                 torch.onnx.export(self.module, self.tensors, path, dynamo=True, verbose=False, external_data=False)
@@ -79,7 +81,8 @@ class Source:
         if self.module is not None and find_spec("litert_torch") is not None:
             litert_torch = import_module("litert_torch")
             path = self.folder / "peer.tflite"
-            litert_torch.convert(self.module, self.tensors).export(str(path))
+            if not path.exists():
+                litert_torch.convert(self.module, self.tensors).export(str(path))
             return path.read_bytes(), "litert-torch"
         from nnapi.exporters.tflite import export_tflite
 
@@ -105,15 +108,19 @@ def compare(
     *,
     num_threads: int = 1,
     repeats: int = 50,
+    folder: Path | None = None,
 ) -> list[Peer]:
-    """Ours and each peer on the same inputs, interleaved in one run, ours first. A peer that is not there says why."""
+    """Ours and each peer on the same inputs, interleaved in one run, ours first. A peer that is not there says why.
+
+    The files that peers take are kept in `folder`, and found there by a later call for the same network.
+    """
     unknown = [name for name in names if name not in PEERS]
     if unknown:
         raise UsageError(f"no peer {unknown[0]!r}", hint=f"there are {', '.join(PEERS)}")
     runs: dict[str, Run] = {"nnapi": lambda: session(*inputs)}
     routes = {"nnapi": ", ".join(session.plan.devices)}
-    with tempfile.TemporaryDirectory() as folder:
-        found = Source(source, session.plan.model, _module(source), inputs, Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        found = Source(source, session.plan.model, _module(source), inputs, folder or Path(temporary))
         for name in names:
             try:
                 runs[name], routes[name] = PEERS[name](found, num_threads)
