@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,49 +85,55 @@ def against_eager(record: dict[str, Any]) -> str:
     return f"PyTorch: {record['pytorch']['p50'] * 1e3:.2f} ms.\n\n{table(columns, rows)}"
 
 
+def overheads(record: dict[str, Any]) -> str:
+    """What stands around an engine."""
+    added = record["session"]["added_seconds"]
+    rows = [
+        ["a session over its engine's own call (MobileNet-V2, `null` device)", f"{added * 1e6:.1f} us"],
+        ["`import nnapi`", f"{record['import_nnapi']:.3f} s"],
+        ["`nnapi --help`", f"{record['help']:.3f} s"],
+    ]
+    return table(["what", "measured"], rows)
+
+
+SECTIONS: dict[str, tuple[str, str, Callable[[Any], str]]] = {
+    "latency": (
+        "Every network beside the other engines",
+        "Our plan is tuned from nothing in the same process; each peer takes the network by its own best public route "
+        "(PyTorch eager; torch.onnx's file in ONNX Runtime and OpenVINO; litert-torch's in LiteRT).",
+        latencies,
+    ),
+    "mobilenet": ("MobileNet-V2: two threads of ours, one of PyTorch's", "", against_eager),
+    "conversion": (
+        "Conversion",
+        "`nnapi.load(module, inputs)` and all passes; torch's export machinery is imported before the clock starts.",
+        conversions,
+    ),
+    "litert_torch": ("The same network converted by litert-torch, in LiteRT", "", conversions_beside),
+    "overhead": ("Around the engine", "", overheads),
+}
+"""Of the page, by part: title, what to know, table."""
+
+
 def page(results: dict[str, Any]) -> str:
     """The Markdown of all that was measured."""
-    session = results["overhead"]["session"]
-    without = "" if latency.relaxes() else " This CPU has no 16-bit floats: `relaxed` computes in fp32 here."
-    return f"""# Measured
-
-{machine()}, Python {platform.python_version()}, {datetime.date.today()}. Batch 1, medians of interleaved runs; `make
-bench` repeats it, results.json has the records. The machine is shared: ratios say more than milliseconds.
-
-## Every network beside the other engines
-
-Our plan is tuned from nothing in the same process; each peer takes the network by its own best public route (PyTorch
-eager; torch.onnx's file in ONNX Runtime and OpenVINO; litert-torch's in LiteRT).{without}
-
-{latencies(results["latency"])}
-
-## MobileNet-V2: two threads of ours, one of PyTorch's
-
-{against_eager(results["mobilenet"])}
-
-## Conversion
-
-`nnapi.load(module, inputs)` and all passes; torch and its export machinery are imported before the clock starts.
-
-{conversions(results["conversion"])}
-
-## The same network converted by litert-torch, in LiteRT
-
-{conversions_beside(results["litert_torch"])}
-
-## Around the engine
-
-| what | measured |
-|---|---|
-| a session over its engine's own call (MobileNet-V2, `null` device) | {session["added_seconds"] * 1e6:.1f} us |
-| `import nnapi` | {results["overhead"]["import_nnapi"]:.3f} s |
-| `nnapi --help` | {results["overhead"]["help"]:.3f} s |
-
-## Quantization and partitions
-
-`python benchmarks/quantization.py --accuracy --peers --calibration`, `benchmarks/int8.py`, `benchmarks/agreement.py`
-and `benchmarks/partition.py` print theirs.
-"""
+    parts = [
+        f"# Measured\n\n{machine()}, Python {platform.python_version()}, {datetime.date.today()}. Batch 1, medians of "
+        "interleaved runs; `make bench` repeats it, results.json has the records. The machine is shared: ratios say "
+        "more than milliseconds.",
+        "" if latency.relaxes() else "This CPU has no 16-bit floats: `relaxed` computes in fp32 here.",
+    ]
+    for name, (title, text, shown) in SECTIONS.items():
+        if name in results:
+            parts += [f"## {title}", text, shown(results[name])]
+    parts += [
+        "## Quantization and partitions",
+        "`python benchmarks/quantization.py --accuracy --peers --calibration`, `benchmarks/int8.py`, "
+        "`benchmarks/agreement.py` and `benchmarks/partition.py` print theirs.",
+    ]
+    return (
+        "\n\n".join(textwrap.fill(p, 120) if "|" not in p and not p.startswith("#") else p for p in parts if p) + "\n"
+    )
 
 
 PARTS: dict[str, Callable[[], Any]] = {
@@ -148,9 +155,8 @@ def main() -> None:
         with console.status(name):
             results[name] = PARTS[name]()
         records.write_text(json.dumps(results, indent=1) + "\n")
-    if results.keys() >= PARTS.keys():
-        RESULTS.write_text(page(results))
-        print(f"wrote {RESULTS}", file=sys.stderr)
+    RESULTS.write_text(page(results))
+    print(f"wrote {RESULTS}", file=sys.stderr)
 
 
 if __name__ == "__main__":
