@@ -199,7 +199,8 @@ def test_a_file_that_exists_survives_a_failed_write(model: str, tmp_path: Path) 
 def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
     target = tmp_path / "big.nnapi"
     program = (
-        "import sys, time, nnapi.ir.file as file\n"
+        "import signal, sys, time, nnapi.ir.file as file\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "original = file.struct.pack\n"
         "def slow(*a):\n"
         "    print('writing', flush=True); time.sleep(30); return original(*a)\n"
