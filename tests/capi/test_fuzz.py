@@ -15,7 +15,7 @@ from nnapi.capi.build import Library
 FUZZER = Path(__file__).parent / "fuzz.py"
 RUNS = [
     *((seed, 1500, "reference") for seed in range(3)),
-    *(pytest.param(seed, 10_000, "litert,reference", marks=pytest.mark.slow) for seed in range(3, 9)),
+    *(pytest.param(seed, 4_000, "litert,reference", marks=pytest.mark.slow) for seed in range(3, 9)),
 ]
 
 

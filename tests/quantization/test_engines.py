@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -27,8 +28,7 @@ SLOW = (
     "mobilenet_v3_small", "mobilenet_v3_large", "inception_v3", "unet", "srgan", "deeplab_v3_plus", "vgg19",
     "transformer_encoder",
 )  # fmt: skip
-NETWORKS = [*QUICK, *(pytest.param(name, marks=slow) for name in SLOW)]
-SOME = [*QUICK, *(pytest.param(name, marks=slow) for name in ("mobilenet_v3_small", "unet", "transformer_encoder"))]
+SOME = [*QUICK, pytest.param("mobilenet_v3_small", marks=slow), pytest.param("transformer_encoder", marks=slow)]
 ENGINES = ("litert", "openvino", "onnxruntime")
 CALIBRATION = 3
 WITHIN_ONE = 0.999
@@ -68,8 +68,13 @@ def step(operand: Operand, exact: Array) -> float:
     return 1.0 if operand.type.is_quantized else float(np.ptp(exact)) / 255
 
 
-@pytest.mark.parametrize("recipe", ["int8", "uint8"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        *itertools.product(QUICK, ("int8", "uint8")),
+        *(pytest.param(name, "int8", marks=slow) for name in SLOW),  # uint8: benchmarks/agreement.py
+    ],
+)
 def test_litert_agrees_with_the_reference(name: str, recipe: str) -> None:
     pytest.importorskip("ai_edge_litert")
     model, example, exact = quantized(name, recipe)

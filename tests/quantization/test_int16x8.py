@@ -56,7 +56,7 @@ def test_activations_cost_next_to_nothing() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["digits", *(pytest.param(n, marks=slow) for n in ("mobilenet_v2", "mobilenet_v3_small", "unet")),
+    ["digits", *(pytest.param(n, marks=slow) for n in ("mobilenet_v2", "mobilenet_v3_small")),
      pytest.param("transformer_encoder", marks=slow)],
 )  # fmt: skip
 def test_networks(name: str) -> None:
