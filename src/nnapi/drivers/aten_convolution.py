@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from functools import cache, lru_cache
 from time import perf_counter
@@ -15,6 +16,8 @@ GAIN: Final = 0.95
 """Of the usual way's time: what another must stay below, or the machine's noise would choose."""
 SMALL: Final = 1 << 22
 """Products below which there is nothing to gain."""
+SOFTLY: Final = 1
+"""OpenMP's `omp_pause_soft`: threads end, what they hold is kept."""
 
 
 class Window(NamedTuple):
@@ -43,7 +46,12 @@ def _usual(x: Any, weight: Any, bias: Any, window: Window) -> Any:
 
 
 def _transformed(x: Any, weight: Any, bias: Any, window: Window) -> Any:
-    """Winograd's or the Fourier transform (Lavin and Gray 2015, arXiv 1509.09308), as NNPACK has them."""
+    """Winograd's or the Fourier transform (Lavin and Gray 2015, arXiv 1509.09308), as NNPACK has them.
+
+    NNPACK has threads of its own: OpenMP's, which spin for milliseconds after other operators, would keep them waiting.
+    """
+    if torch.get_num_threads() > 1:
+        _let_threads_go()(SOFTLY)
     return torch._nnpack_spatial_convolution(x, weight, bias, window.padding, window.stride)
 
 
@@ -56,13 +64,23 @@ def _may_be_transformed(x: Any, weight: Any, window: Window) -> bool:
 
 
 @cache
+def _let_threads_go() -> Callable[[int], int]:
+    """`omp_pause_resource_all` of OpenMP 5.0, as PyTorch has loaded it; nothing where it has another."""
+    found: Callable[[int], int] = getattr(ctypes.CDLL(None), "omp_pause_resource_all", lambda kind: 0)
+    return found
+
+
+@cache
 def _has_nnpack() -> bool:
     return bool(torch._nnpack_available())  # which also sets it up
 
 
 @lru_cache(maxsize=4096)
 def _fastest(shape: tuple[int, ...], weight_shape: tuple[int, ...], window: Window, threads: int) -> Way:
-    """Measured on values of its own at the process's number of threads, which `threads` is."""
+    """Measured on values of its own at the process's number of threads, which `threads` is.
+
+    An operator that OpenMP runs goes before and after: what one way leaves behind for others is part of its price.
+    """
     x, weight, bias = torch.randn(shape), torch.randn(weight_shape), torch.zeros(weight_shape[0])
     ways: list[Way] = [_usual]
     try:
@@ -74,6 +92,6 @@ def _fastest(shape: tuple[int, ...], weight_shape: tuple[int, ...], window: Wind
     for _ in range(REPEATS):
         for way in ways:
             started = perf_counter()
-            way(x, weight, bias, window)
+            torch.relu(way(torch.relu(x), weight, bias, window))
             seconds[way] = min(seconds[way], perf_counter() - started)
     return _transformed if seconds[_transformed] < seconds[_usual] * GAIN else _usual

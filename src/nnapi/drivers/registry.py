@@ -14,6 +14,7 @@ from nnapi.errors import DeviceUnavailable, NnapiError
 GROUP: Final = "nnapi.drivers"
 BUILTIN: Final[Mapping[str, str]] = {
     "litert": "nnapi.drivers.litert:LiteRTDriver",
+    "ncnn": "nnapi.drivers.ncnn:NCNNDriver",
     "openvino": "nnapi.drivers.openvino:OpenVINODriver",
     "onnxruntime": "nnapi.drivers.onnxruntime:ONNXRuntimeDriver",
     "pytorch": "nnapi.drivers.pytorch:PyTorchDriver",

@@ -24,15 +24,22 @@ def _save_onnx(model: Model, path: str | os.PathLike[str]) -> None:
     save_onnx(model, path)
 
 
+def _save_ncnn(model: Model, path: str | os.PathLike[str]) -> None:
+    from nnapi.exporters.ncnn import save_ncnn
+
+    save_ncnn(model, path)
+
+
 FORMATS: Final[Mapping[str, Callable[[Model, str | os.PathLike[str]], None]]] = {
     ".nnapi": file.save,
     ".tflite": _save_tflite,
     ".onnx": _save_onnx,
+    ".param": _save_ncnn,
 }
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
-    """Write `model` to a `.nnapi`, `.tflite` or `.onnx` file: beside it first, then renamed.
+    """Write `model` to a `.nnapi`, `.tflite`, `.onnx` or `.param` file: beside it first, then renamed.
 
     Raises UsageError for another suffix or a path that cannot be written, UnsupportedOperation for what the format
     has no operation for.

@@ -15,8 +15,8 @@ import numpy as np
 
 from nnapi.errors import ModelError, UnsupportedOperation
 from nnapi.exporters.lowering import BaseLowering, BaseNode, BaseRow, Refused, require
-from nnapi.exporters.onnx.padding import padded_pools
 from nnapi.exporters.onnx.writer import ELEMENTS, File, Graph, Port, Value
+from nnapi.exporters.padding import padded_pools
 from nnapi.ir.model import Model, Operation
 from nnapi.ir.specialize import specialize
 from nnapi.ir.verdict import ACCEPT, Reject, Verdict

@@ -1,4 +1,4 @@
-"""PADs that an average pool does by itself: ONNX has one that counts what is padded, NNAPI has not."""
+"""PADs that an average pool does by itself: engines have one that counts what is padded, NNAPI has not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def padded_pools(model: Model) -> dict[int, Padded]:
 
 
 def _sides(model: Model, reader: Operation, pads: Array) -> list[int] | None:
-    """Paddings [4, 2] as ONNX's, where `reader` is a pool that takes them; None where it is not."""
+    """Paddings [4, 2] as `Padded` has them, where `reader` is a pool that takes them; None where it is not."""
     if reader.type != "AVERAGE_POOL_2D":
         return None
     call = model.call(reader)

@@ -1,0 +1,123 @@
+"""ncnn on the CPU: Winograd's convolutions in packed layouts; models go there as its pair of files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, check_output, prepare
+from nnapi.drivers.driver import DeviceType, Estimate, PrepareOptions, Verdict
+from nnapi.drivers.roofline import Roofline
+from nnapi.errors import CompileError, ExecutionError, MissingExtra
+from nnapi.exporters.ncnn import check_ncnn, export_ncnn
+from nnapi.ir.model import Model
+from nnapi.ops.types import Array
+
+SPINS: Final = ("GOMP_SPINCOUNT", "3000")
+"""How often ncnn's own OpenMP, which reads this when it is loaded, looks for work before a thread sleeps: some tens of
+microseconds. Left alone they spin for milliseconds, and a run takes a hundred times as long beside a busy process."""
+
+_told = os.environ.get(SPINS[0])
+os.environ.setdefault(*SPINS)
+try:
+    import ncnn
+except ModuleNotFoundError as error:
+    raise MissingExtra("device 'ncnn'", extra="ncnn") from error
+finally:
+    if _told is None:
+        del os.environ[SPINS[0]]
+
+NAME: Final = "ncnn"
+FLOAT: Final = Roofline(55e9, 12e9, operation_seconds=2e-6, launch_seconds=12e-6)
+"""On one thread, without what Winograd's convolutions save: that depends on shapes, and is measured."""
+HALVES: Final = ("use_fp16_storage", "use_fp16_packed", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed")
+"""Options that store or compute in 16 bits."""
+
+READING: Final = [["Convolution"], ["ConvolutionDepthWise"], ["Deconvolution"], ["InnerProduct"], ["Pooling"], ["Gemm"]]
+"""Who an input may be given to as it lies: others write over it, or pass it on to those who do."""
+
+
+class NCNNDriver:
+    """ncnn's layers, on the CPU."""
+
+    name = NAME
+    device_type = DeviceType.CPU
+    feature_level = 8
+    version = ncnn.__version__
+    layout = "nchw"
+    precisions = ("fp32", "relaxed")
+
+    def supported(self, model: Model) -> list[Verdict]:
+        return check_ncnn(model)
+
+    def estimate(self, model: Model) -> Estimate:
+        """A roofline on one thread."""
+        return FLOAT.estimate(model)
+
+    def prepare(self, model: Model, options: PrepareOptions) -> PreparedOnce | PreparedByShape:
+        """`relaxed` keeps weights and blobs in 16 bits where the processor can widen them."""
+
+        def build(known: Model) -> _Engine:
+            return _Engine(known, options.num_threads, halves=options.precision == "relaxed")
+
+        return prepare(model, build, name=NAME)
+
+
+class _Engine:
+    """One net; executions may overlap."""
+
+    def __init__(self, model: Model, num_threads: int, *, halves: bool) -> None:
+        files = export_ncnn(model)
+        self._net = ncnn.Net()
+        option = self._net.opt
+        option.num_threads = num_threads
+        option.use_vulkan_compute = False
+        for name in HALVES:
+            setattr(option, name, halves and "fp16" in name)
+        with tempfile.TemporaryDirectory(prefix="nnapi-ncnn-") as folder:
+            param, weights = Path(folder, "net.param"), Path(folder, "net.bin")
+            param.write_text(files.text())
+            with weights.open("wb") as out:
+                for part in files.weights():
+                    out.write(part)
+            for load, path in ((self._net.load_param, param), (self._net.load_model, weights)):
+                if load(os.fspath(path)) != 0:
+                    raise CompileError(f"{NAME} refuses the {path.suffix} file", hint="save its files and report it")
+        self._inputs = [
+            (o.type.dtype, o.dimensions, b.shape, files.readers(b) in READING)
+            for o, b in zip(model.input_operands, files.inputs)
+        ]
+        self._results = model.output_operands
+        self._entries = _numbers(self._net.input_names(), self._net.input_indexes(), "in", len(self._inputs))
+        self._exits = _numbers(self._net.output_names(), self._net.output_indexes(), "out", len(self._results))
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None) -> list[Array]:
+        extractor = self._net.create_extractor()
+        for index, x, (dtype, dimensions, shape, is_only_read) in zip(self._entries, inputs, self._inputs, strict=True):
+            if x.dtype is not dtype or x.shape != dimensions:
+                raise ExecutionError(f"an input is {x.dtype} {x.shape}, must be {dtype} {dimensions}")
+            mat = ncnn.Mat(np.ascontiguousarray(x).reshape(shape))
+            extractor.input(index, mat if is_only_read else mat.clone())
+        results: list[Any] = []
+        for index, operand in zip(self._exits, self._results):
+            status, mat = extractor.extract(index)
+            if status != 0:
+                raise ExecutionError(f"{NAME}: code {status}", hint="save its files and report it")
+            results.append(np.array(mat).reshape(operand.dimensions))
+        if outputs is None:
+            return results
+        for given, operand, result in zip(outputs, self._results, results, strict=True):
+            check_output(given, operand, result.shape)
+            given[...] = result
+        return list(outputs)
+
+
+def _numbers(names: Sequence[str], numbers: Sequence[int], prefix: str, count: int) -> tuple[int, ...]:
+    """The blobs' numbers of `in0`, `in1`, ... or `out0`, `out1`, ..."""
+    found = dict(zip(names, numbers))
+    return tuple(found[f"{prefix}{n}"] for n in range(count))

@@ -1,0 +1,82 @@
+"""One value after the other: arithmetic with broadcasting, and functions of one input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nnapi.exporters.ncnn.lowering import FLOATS, Node, Row, blob_shape
+from nnapi.exporters.ncnn.writer import Blob, Parameter
+
+ADD, SUB, MUL, DIV, MAX, MIN, _, REVERSED_SUB, REVERSED_DIV = range(9)
+"""BinaryOp's numbers."""
+REVERSED = {ADD: ADD, MUL: MUL, MAX: MAX, MIN: MIN, SUB: REVERSED_SUB, DIV: REVERSED_DIV}
+ABS, NEG, FLOOR, SQRT, RSQRT, LOG, SIN = 0, 1, 2, 5, 6, 8, 9
+"""UnaryOp's numbers."""
+
+
+def unary(type: str, parameters: dict[int, Parameter] | None = None) -> Callable[[Node], None]:
+    """One layer of `input`."""
+
+    def lower(node: Node) -> None:
+        x = node.blob("input")
+        node.write(node.emit(type, [x], x.shape, parameters))
+
+    return lower
+
+
+def _function(number: int) -> Callable[[Node], None]:
+    return unary("UnaryOp", {0: number})
+
+
+def _binary(number: int) -> Callable[[Node], None]:
+    def lower(node: Node) -> None:
+        y = binary(node, number, *(node.indexes(name)[0] for name in ("input0", "input1")))
+        node.write(node.fused(y) if "activation" in node else y)
+
+    return lower
+
+
+def binary(node: Node, number: int, left: int, right: int) -> Blob:
+    """Two operands, broadcast to the operation's output; a constant number is a parameter."""
+    dims = node.output.dimensions
+    a, b = _number(node, left), _number(node, right)
+    if b is not None and a is None:
+        return _with_number(node, number, node.aligned(left, dims), b)
+    if a is not None and number in REVERSED and b is None:
+        return _with_number(node, REVERSED[number], node.aligned(right, dims), a)
+    sides = [node.aligned(i, dims) for i in (left, right)]
+    return node.emit("BinaryOp", sides, blob_shape(dims), {0: number})
+
+
+def scaled(node: Node, blob: Blob, factor: float) -> Blob:
+    """A blob times a number."""
+    return blob if factor == 1.0 else _with_number(node, MUL, blob, factor)
+
+
+def _with_number(node: Node, number: int, blob: Blob, value: float) -> Blob:
+    return node.emit("BinaryOp", [blob], blob.shape, {0: number, 1: 1, 2: float(value)})
+
+
+def _number(node: Node, index: int) -> float | None:
+    """The value of a constant of one element."""
+    value = node.lowering.operands[index].value
+    return float(value.item()) if isinstance(value, np.ndarray) and value.size == 1 else None
+
+
+ROWS = {
+    "ADD": Row(_binary(ADD), FLOATS),
+    "SUB": Row(_binary(SUB), FLOATS),
+    "MUL": Row(_binary(MUL), FLOATS),
+    "DIV": Row(_binary(DIV), FLOATS),
+    "MAXIMUM": Row(_binary(MAX), FLOATS),
+    "MINIMUM": Row(_binary(MIN), FLOATS),
+    "ABS": Row(_function(ABS), FLOATS),
+    "FLOOR": Row(_function(FLOOR), FLOATS),
+    "LOG": Row(_function(LOG), FLOATS),
+    "NEG": Row(_function(NEG), FLOATS),
+    "RSQRT": Row(_function(RSQRT), FLOATS),
+    "SIN": Row(_function(SIN), FLOATS),
+    "SQRT": Row(_function(SQRT), FLOATS),
+}

@@ -1,0 +1,65 @@
+"""Reductions and resizing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nnapi.exporters.ncnn.convolution import global_average
+from nnapi.exporters.ncnn.lowering import FLOATS, Node, Row
+
+SUM, MEAN, MAX, MIN, PROD = 0, 3, 4, 5, 6
+"""Reduction's numbers."""
+NEAREST, BILINEAR = 1, 2
+"""Interp's."""
+
+
+def _reduction(number: int) -> Callable[[Node], None]:
+    def lower(node: Node) -> None:
+        dims, x = node.dims("input"), node.blob("input")
+        axes = {int(a) % len(dims) for a in node.array("axes").ravel()}
+        inner = len(dims) - len(x.shape)
+        places = sorted(a - inner for a in axes if a >= inner)  # of one sample nothing is left to reduce
+        if not places:
+            node.write(x)
+        elif number == MEAN and len(x.shape) == 3 and places == [1, 2]:
+            node.write(global_average(node, x))
+        else:
+            shape = tuple(1 if i in places else d for i, d in enumerate(x.shape))
+            node.write(node.emit("Reduction", [x], shape, {0: number, 1: 0, 3: places, 4: 1, 5: 1}))
+
+    return lower
+
+
+def _resize_bilinear(node: Node) -> None:
+    aligned = bool(node.scalar("align_corners"))
+    if not aligned and not node.scalar("half_pixel_centers"):
+        node.refuse("align_corners and half_pixel_centers are False, ncnn's Interp has one of them")
+    _resize(node, BILINEAR, aligned)
+
+
+def _resize_nearest_neighbor(node: Node) -> None:
+    if node.scalar("align_corners") or node.scalar("half_pixel_centers"):
+        node.refuse("align_corners or half_pixel_centers is True, ncnn's Interp has neither for neighbours")
+    _resize(node, NEAREST, False)
+
+
+def _resize(node: Node, type: int, aligned: bool) -> None:
+    x = node.image()
+    _, *dims = node.output.dimensions
+    h, w = dims[1:] if node.scalar("layout") else dims[:2]
+    if (h, w) == x.shape[1:]:
+        node.write(x, image=True)
+        return
+    parameters = {0: type, 3: h, 4: w, 6: int(aligned)}
+    node.write(node.emit("Interp", [x], (x.shape[0], h, w), parameters), image=True)
+
+
+ROWS = {
+    "MEAN": Row(_reduction(MEAN), FLOATS),
+    "REDUCE_MAX": Row(_reduction(MAX), FLOATS),
+    "REDUCE_MIN": Row(_reduction(MIN), FLOATS),
+    "REDUCE_PROD": Row(_reduction(PROD), FLOATS),
+    "REDUCE_SUM": Row(_reduction(SUM), FLOATS),
+    "RESIZE_BILINEAR": Row(_resize_bilinear, FLOATS),
+    "RESIZE_NEAREST_NEIGHBOR": Row(_resize_nearest_neighbor, FLOATS),
+}
