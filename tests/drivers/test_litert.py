@@ -199,8 +199,9 @@ def test_estimates_grow_with_the_work() -> None:
 QUIET = """
 import sys
 import numpy as np
-from nnapi.drivers.litert import LiteRTDriver, _quiet
+from nnapi.drivers.litert import LiteRTDriver
 from nnapi.drivers.driver import PrepareOptions
+from nnapi.drivers.quiet import quiet
 from nnapi.ir.builder import Builder
 from nnapi.ops.types import F32
 b = Builder()
@@ -208,7 +209,7 @@ x = b.input("x", F32, (0, 2))
 b.output(b.add("RELU", {"input": x}))
 prepared = LiteRTDriver().prepare(b.finish(), PrepareOptions())
 prepared.run([np.ones((3, 2), np.float32)])
-with _quiet():
+with quiet((b"INFO: ",)):
     print("mine", file=sys.stderr, flush=True)
 """
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
 from ai_edge_litert.interpreter import Interpreter
 
 from nnapi.drivers.driver import DeviceType, Estimate, Prepared, PrepareOptions, Verdict
+from nnapi.drivers.quiet import quiet
 from nnapi.drivers.reference import check_input
 from nnapi.drivers.roofline import Roofline
 from nnapi.errors import CompileError, ExecutionError, NnapiError
@@ -30,8 +27,6 @@ MAX_SHAPES: Final = 4
 """How many interpreters a model of unknown dimensions keeps: each has the weights packed for itself."""
 
 _NOISE: Final = (b"INFO: ", b"WARNING: ", b"VERBOSE: ")
-_STDERR: Final = 2
-_quiet_lock = threading.RLock()
 
 
 class LiteRTDriver:
@@ -135,7 +130,7 @@ class _Engine:
     def __init__(self, inputs: Sequence[Operand], outputs: Sequence[Operand], content: bytes, num_threads: int) -> None:
         self.content = content
         try:
-            with _quiet():
+            with quiet(_NOISE):
                 self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -190,30 +185,3 @@ def _check(operand: Operand, array: Array | None) -> Array:
 def _first_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0].strip() if lines else type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the engine's notices off the terminal; what anybody else writes meanwhile is passed on afterwards.
-
-    The engine writes to the process's file descriptor from C++, where no Python redirection reaches.
-    """
-    with _quiet_lock, ExitStack() as stack:
-        try:
-            if sys.stderr is not None:
-                sys.stderr.flush()
-            terminal = os.dup(_STDERR)
-            stack.callback(os.close, terminal)
-            caught = stack.enter_context(tempfile.TemporaryFile())
-        except (OSError, ValueError):  # there is no standard error, or nowhere to keep it
-            yield
-            return
-        os.dup2(caught.fileno(), _STDERR)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, _STDERR)
-            caught.seek(0)
-            for line in caught:
-                if not line.startswith(_NOISE):
-                    os.write(_STDERR, line)
