@@ -12,6 +12,7 @@ import numpy as np
 
 from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, check_output, prepare
 from nnapi.drivers.driver import DeviceType, Estimate, PrepareOptions, Verdict
+from nnapi.drivers.quiet import quiet
 from nnapi.drivers.roofline import Roofline
 from nnapi.errors import CompileError, ExecutionError, MissingExtra
 from nnapi.exporters.ncnn import check_ncnn, export_ncnn
@@ -37,7 +38,10 @@ FLOAT: Final = Roofline(55e9, 12e9, operation_seconds=2e-6, launch_seconds=12e-6
 """On one thread, without what Winograd's convolutions save: that depends on shapes, and is measured."""
 HALVES: Final = ("use_fp16_storage", "use_fp16_packed", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed")
 """Options that store or compute in 16 bits."""
-
+NOISE: Final = (
+    b"parse ", b"param ", b"invalid ", b"layer ", b"ParamDict ", b"find_blob_index_by_name ", b"ModelBin ", b"network ",
+)  # fmt: skip
+"""How what it says of files that it refuses begins."""
 READING: Final = [["Convolution"], ["ConvolutionDepthWise"], ["Deconvolution"], ["InnerProduct"], ["Pooling"], ["Gemm"]]
 """Who an input may be given to as it lies: others write over it, or pass it on to those who do."""
 
@@ -86,7 +90,9 @@ class _Engine:
                 for part in files.weights():
                     out.write(part)
             for load, path in ((self._net.load_param, param), (self._net.load_model, weights)):
-                if load(os.fspath(path)) != 0:
+                with quiet(NOISE):
+                    status = load(os.fspath(path))
+                if status != 0:
                     raise CompileError(f"{NAME} refuses the {path.suffix} file", hint="save its files and report it")
         self._inputs = [
             (o.type.dtype, o.dimensions, b.shape, files.readers(b) in READING)
@@ -98,10 +104,14 @@ class _Engine:
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None) -> list[Array]:
         extractor = self._net.create_extractor()
-        for index, x, (dtype, dimensions, shape, is_only_read) in zip(self._entries, inputs, self._inputs, strict=True):
-            if x.dtype is not dtype or x.shape != dimensions:
-                raise ExecutionError(f"an input is {x.dtype} {x.shape}, must be {dtype} {dimensions}")
-            mat = ncnn.Mat(np.ascontiguousarray(x).reshape(shape))
+        lent: list[Array] = []  # the engine has no hold on what it is lent
+        if len(inputs) != len(self._inputs):
+            raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._inputs)}")
+        for index, x, (dtype, dimensions, shape, is_only_read) in zip(self._entries, inputs, self._inputs):
+            if not isinstance(x, np.ndarray) or x.dtype != dtype or x.shape != dimensions:
+                raise ExecutionError(f"an input is no array of {dtype} {dimensions}")
+            lent.append(np.ascontiguousarray(x).reshape(shape))
+            mat = ncnn.Mat(lent[-1])
             extractor.input(index, mat if is_only_read else mat.clone())
         results: list[Any] = []
         for index, operand in zip(self._exits, self._results):
