@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nnapi.errors import UsageError
 from nnapi.exporters.ncnn.lowering import Lowering, lower_model
 from nnapi.exporters.ncnn.table import ROWS
 from nnapi.exporters.ncnn.writer import Net
@@ -43,8 +44,11 @@ def save_ncnn(model: Model, path: str | os.PathLike[str]) -> None:
     Raises UnsupportedOperation for what ncnn does not have, UsageError where a file cannot be written.
     """
     net, path = export_ncnn(model), Path(path)
-    with writing(path.with_suffix(".bin")) as out:
+    beside = path.with_suffix(".bin")
+    if beside.is_dir():
+        raise UsageError(f"cannot write {beside}: it is a directory")
+    with writing(beside) as weights, writing(path) as text:  # neither takes its place before both are written
         for part in net.weights():
-            out.write(part)
-    with writing(path) as out:
-        out.write(net.text().encode())
+            weights.write(part)
+        weights.flush()
+        text.write(net.text().encode())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nnapi.exporters.ncnn.elementwise import MAX
 from nnapi.exporters.ncnn.lowering import FLOATS, Node, Row, floats
 from nnapi.exporters.ncnn.writer import Blob
 from nnapi.ir.model import COMPOSITE
@@ -37,13 +38,24 @@ def _gelu(node: Node) -> None:
     node.write(node.emit("GELU", [x], x.shape, {0: int(_constant(node, 1).item())}))
 
 
-def _layer_norm(node: Node) -> None:
-    """Over the last dimensions together."""
-    x, (gamma, beta) = _tensor(node), (_constant(node, n) for n in (1, 2))
-    rows = x.shape[: len(x.shape) - gamma.ndim]
-    flat = node.reshape(x, (math.prod(rows), gamma.size))
-    parameters = {0: gamma.size, 1: float(_constant(node, 3).item()), 2: 1}
-    node.write(node.emit("LayerNorm", [flat], flat.shape, parameters, [floats(gamma), floats(beta)]))
+def _mish(node: Node) -> None:
+    """Below -20 it is 0 to rounding, but ncnn multiplies by a hyperbolic tangent that is 6e-8 for 0."""
+    x = _tensor(node)
+    bounded = node.emit("BinaryOp", [x], x.shape, {0: MAX, 1: 1, 2: -20.0})
+    node.write(node.emit("Mish", [bounded], x.shape))
+
+
+def _norm(type: str, affine: int) -> Callable[[Node], None]:
+    """Over the last dimensions together; `affine`: how many inputs scale and shift."""
+
+    def lower(node: Node) -> None:
+        x, weights = _tensor(node), [_constant(node, n + 1) for n in range(affine)]
+        size = weights[0].size
+        flat = node.reshape(x, (math.prod(x.shape) // size, size))
+        parameters = {0: size, 1: float(_constant(node, affine + 1).item()), 2: 1}
+        node.write(node.emit(type, [flat], flat.shape, parameters, [floats(w) for w in weights]))
+
+    return lower
 
 
 def _group_norm(node: Node) -> None:
@@ -59,8 +71,9 @@ ROWS = {
     for name, lower in {
         "GELU": _gelu,
         "SILU": _function("Swish"),
-        "MISH": _function("Mish"),
-        "LAYER_NORM": _layer_norm,
+        "MISH": _mish,
+        "LAYER_NORM": _norm("LayerNorm", 2),
+        "RMS_NORM": _norm("RMSNorm", 1),
         "GROUP_NORM": _group_norm,
     }.items()
 }

@@ -105,16 +105,23 @@ class Node(BaseNode["Lowering"]):
         weights: Sequence[Weight] = (),
     ) -> Blob:
         """Add a layer with one output."""
+        for value in (parameters or {}).values():
+            if not np.isfinite(value).all():
+                self.refuse(f"a parameter is {value}, ncnn reads only finite ones")
         return self.lowering.net.add(type, inputs, [shape], parameters, weights)[0]
 
     def reshape(self, blob: Blob, shape: Iterable[int]) -> Blob:
         return self.lowering.reshape(blob, tuple(shape))
 
-    def aligned(self, index: int, dims: Dimensions) -> Blob:
-        """An operand with as many dimensions as the blob of a tensor of `dims` that it is broadcast to."""
+    def aligned(self, index: int, dims: Dimensions, instead: Array | None = None) -> Blob:
+        """An operand with as many dimensions as the blob of a tensor of `dims` that it is broadcast to.
+
+        `instead`: another constant of its shape.
+        """
         own = self.lowering.operands[index].dimensions
         own = (1,) * (len(dims) - len(own)) + own
-        return self.reshape(self.lowering.blob(index), own[_has_batch(dims) :] or (1,))
+        blob = self.lowering.blob(index) if instead is None else self.lowering.constant(instead)
+        return self.reshape(blob, own[_has_batch(dims) :] or (1,))
 
     # What comes out.
 
