@@ -58,7 +58,7 @@ def _div(node: Node) -> None:
         node.refuse("input1 is not a constant, and by 0 ncnn's quotient is NaN")
     with np.errstate(all="ignore"):
         factor = np.float32(1) / divisor
-    if not (np.isfinite(factor) & (np.abs(factor) >= np.finfo(np.float32).tiny) & np.isfinite(divisor)).all():
+    if not (np.isfinite(factor) & (np.abs(factor) >= np.finfo(np.float32).tiny)).all():
         node.refuse("input1 has numbers without a reciprocal, ncnn's quotients are products")
     x = node.aligned(left, dims)
     if factor.size == 1:
