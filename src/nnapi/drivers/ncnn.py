@@ -34,12 +34,14 @@ finally:
         del os.environ[SPINS[0]]
 
 NAME: Final = "ncnn"
+HINT: Final = "save its files and report it"
 FLOAT: Final = Roofline(55e9, 12e9, operation_seconds=2e-6, launch_seconds=12e-6)
 """On one thread, without what Winograd's convolutions save: that depends on shapes, and is measured."""
 HALVES: Final = ("use_fp16_storage", "use_fp16_packed", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed")
 """Options that store or compute in 16 bits."""
 NOISE: Final = (
     b"parse ", b"param ", b"invalid ", b"layer ", b"ParamDict ", b"find_blob_index_by_name ", b"ModelBin ", b"network ",
+    b"too many ",
 )  # fmt: skip
 """How what it says of files that it refuses begins."""
 READING: Final = [["Convolution"], ["ConvolutionDepthWise"], ["Deconvolution"], ["InnerProduct"], ["Pooling"], ["Gemm"]]
@@ -93,7 +95,7 @@ class _Engine:
                 with quiet(NOISE):
                     status = load(os.fspath(path))
                 if status != 0:
-                    raise CompileError(f"{NAME} refuses the {path.suffix} file", hint="save its files and report it")
+                    raise CompileError(f"{NAME} refuses the {path.suffix} file", hint=HINT)
         self._inputs = [
             (o.type.dtype, o.dimensions, b.shape, files.readers(b) in READING)
             for o, b in zip(model.input_operands, files.inputs)
@@ -117,7 +119,7 @@ class _Engine:
         for index, operand in zip(self._exits, self._results):
             status, mat = extractor.extract(index)
             if status != 0:
-                raise ExecutionError(f"{NAME}: code {status}", hint="save its files and report it")
+                raise ExecutionError(f"{NAME}: code {status}", hint=HINT)
             results.append(np.array(mat).reshape(operand.dimensions))
         if outputs is None:
             return results
@@ -130,4 +132,7 @@ class _Engine:
 def _numbers(names: Sequence[str], numbers: Sequence[int], prefix: str, count: int) -> tuple[int, ...]:
     """The blobs' numbers of `in0`, `in1`, ... or `out0`, `out1`, ..."""
     found = dict(zip(names, numbers))
-    return tuple(found[f"{prefix}{n}"] for n in range(count))
+    wanted = [f"{prefix}{n}" for n in range(count)]
+    if not found.keys() >= set(wanted):
+        raise CompileError(f"{NAME} finds {', '.join(found)}, must find {', '.join(wanted)}", hint=HINT)
+    return tuple(found[name] for name in wanted)
