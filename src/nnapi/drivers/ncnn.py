@@ -16,6 +16,7 @@ from nnapi.drivers.quiet import quiet
 from nnapi.drivers.roofline import Roofline
 from nnapi.errors import CompileError, ExecutionError, MissingExtra
 from nnapi.exporters.ncnn import check_ncnn, export_ncnn
+from nnapi.exporters.ncnn.writer import Net
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array
 
@@ -85,6 +86,19 @@ class _Engine:
         option.use_vulkan_compute = False
         for name in HALVES:
             setattr(option, name, halves and "fp16" in name)
+        try:
+            self._load(files)
+        except OSError as error:
+            raise CompileError(f"{NAME}'s files cannot be written: {error.strerror or error}") from error
+        self._inputs = [
+            (o.type.dtype, o.dimensions, b.shape, files.readers(b) in READING)
+            for o, b in zip(model.input_operands, files.inputs)
+        ]
+        self._results = model.output_operands
+        self._entries = _numbers(self._net.input_names(), self._net.input_indexes(), "in", len(self._inputs))
+        self._exits = _numbers(self._net.output_names(), self._net.output_indexes(), "out", len(self._results))
+
+    def _load(self, files: Net) -> None:
         with tempfile.TemporaryDirectory(prefix="nnapi-ncnn-") as folder:
             param, weights = Path(folder, "net.param"), Path(folder, "net.bin")
             param.write_text(files.text())
@@ -96,13 +110,6 @@ class _Engine:
                     status = load(os.fspath(path))
                 if status != 0:
                     raise CompileError(f"{NAME} refuses the {path.suffix} file", hint=HINT)
-        self._inputs = [
-            (o.type.dtype, o.dimensions, b.shape, files.readers(b) in READING)
-            for o, b in zip(model.input_operands, files.inputs)
-        ]
-        self._results = model.output_operands
-        self._entries = _numbers(self._net.input_names(), self._net.input_indexes(), "in", len(self._inputs))
-        self._exits = _numbers(self._net.output_names(), self._net.output_indexes(), "out", len(self._results))
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None) -> list[Array]:
         extractor = self._net.create_extractor()
