@@ -224,6 +224,7 @@ def test_importing_nnapi_loads_no_engine() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_run_costs_little_more_than_the_engine() -> None:
     """At most 50 us: the median of pairs taken in turn, so that the machine's other work hits both alike."""

@@ -314,6 +314,7 @@ def test_counting_devices_prepare_again(tmp_path: Path) -> None:
 
 
 @needs_litert
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_large_network_is_ready_5_times_faster(tmp_path: Path) -> None:
     """MobileNet-V2 needs torch to be made; convolutions of the same size do not."""

@@ -149,6 +149,7 @@ class _Slow(PreparedReference):
             return super().run(inputs, outputs)
 
 
+@pytest.mark.alone
 def test_threads_keep_several_devices_busy() -> None:
     """What a plan for sustained speed promises: answers at the pace of the busiest device."""
     adds = Slow("adds", costs={"ADD": 0.02}, default_cost=None, launch_cost=0.0)
