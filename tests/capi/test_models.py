@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from nnapi.conformance.reader import case_files, read_cases
 from nnapi.drivers.driver import PrepareOptions
 from nnapi.drivers.reference import execute
 from nnapi.drivers.registry import get
+from nnapi.ir.model import Model
 from nnapi.ops.numeric import dequantize, quantize
+from nnapi.ops.types import Array
 from nnapi.quantization.metrics import sqnr
 from nnapi.quantization.quantize import quantize_model
 
@@ -42,6 +45,7 @@ def test_conformance_cases(nn: Client, vectors: Path) -> None:
     assert ran > 100
 
 
+@pytest.mark.alone
 def test_what_a_network_costs_beyond_its_engine(nn: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     import nnapi
@@ -67,30 +71,36 @@ def test_what_a_network_costs_beyond_its_engine(nn: Client, monkeypatch: pytest.
     nn.Model_free(model)
 
 
-@pytest.mark.parametrize("device", ["reference", "litert", "openvino", "onnxruntime"])
-@pytest.mark.parametrize("recipe", ["int8", "uint8", "int8_float_io", "dynamic_range"])
-@pytest.mark.parametrize("network", ["digits", pytest.param("mobilenet_v2", marks=pytest.mark.slow)])
-def test_quantized_networks(nn: Client, network: str, recipe: str, device: str) -> None:
-    """Of a network in integers the library gives what the reference gives, within what engines round otherwise."""
+@cache
+def quantized(network: str, recipe: str) -> tuple[Model, list[Array], Array, Array]:
+    """A network in integers, its inputs, what the reference makes of them, and what PyTorch's floats do."""
     torch = pytest.importorskip("torch")
     import nnapi
     from nnapi import zoo
     from nnapi.zoo.weights import sample
 
-    if device not in nn.devices():
-        pytest.skip(f"{device} is not installed")
     module, inputs = zoo.build(network, small=True)
     generator = torch.Generator().manual_seed(3)
     images = [sample(tuple(inputs[0].shape), generator).numpy() for _ in range(3)]
-    ir = nnapi.optimize(quantize_model(nnapi.optimize(nnapi.load(module, inputs)), images, recipe).model)
-    values = [quantize(images[0], ir.input_operands[0])]
+    model = nnapi.optimize(quantize_model(nnapi.optimize(nnapi.load(module, inputs)), images, recipe).model)
+    values = [quantize(images[0], model.input_operands[0])]
+    expected = module(torch.from_numpy(images[0])).detach().numpy()
+    return model, values, execute(model, values)[0], expected
+
+
+@pytest.mark.parametrize("device", ["reference", "litert", "openvino", "onnxruntime"])
+@pytest.mark.parametrize("recipe", ["int8", "uint8", "int8_float_io", "dynamic_range"])
+@pytest.mark.parametrize("network", ["digits", pytest.param("mobilenet_v2", marks=pytest.mark.slow)])
+def test_quantized_networks(nn: Client, network: str, recipe: str, device: str) -> None:
+    """Of a network in integers the library gives what the reference gives, within what engines round otherwise."""
+    if device not in nn.devices():
+        pytest.skip(f"{device} is not installed")
+    ir, values, exact, expected = quantized(network, recipe)
     model = nn.model(ir)
     # What one device refuses another takes: a compilation for one device alone never falls back.
     compilation = nn.compiled(model, *dict.fromkeys((device, "reference")))
     (actual,) = nn.compute(compilation, ir, values)
-    (exact,) = execute(ir, values)
     operand = ir.output_operands[0]
-    expected = module(torch.from_numpy(images[0])).detach().numpy()
     reached = sqnr(expected, dequantize(exact, operand))
     assert sqnr(expected, dequantize(actual, operand)) >= reached - DECIBELS
     nn.Compilation_free(compilation)

@@ -33,8 +33,10 @@ def test_a_delegate(device: str, mode: str, library: Library, compile_c: Compile
 
 CYCLES = [
     pytest.param("reference", 1000, id="reference"),
-    pytest.param("litert,reference", 10_000, marks=pytest.mark.slow, id="litert"),
+    pytest.param("litert,reference", 4000, marks=pytest.mark.slow, id="litert"),
 ]
+PER_CYCLE, STEPS = 500, 1_000_000
+"""Bytes that a cycle may leave behind, and those by which the allocator's own steps may hide it."""
 
 
 @pytest.mark.parametrize(("devices", "cycles"), CYCLES)
@@ -42,18 +44,19 @@ def test_nothing_stays(devices: str, cycles: int, compile_c: Compile, run: Run) 
     done = run(
         [compile_c("stress"), "cycles", str(cycles)], environment={"NNAPI_DEVICES": devices}, timeout=60 + cycles / 10
     )
-    assert int(done.stdout.split()[0]) < 5_000_000
+    assert int(done.stdout.split()[0]) < max(PER_CYCLE * cycles, STEPS)
     assert done.stdout.endswith(" checks, 0 failures\n")
 
 
-@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
-def test_eight_threads_at_once(seconds: int, compile_c: Compile, run: Run) -> None:
-    done = run([compile_c("stress"), "threads", str(seconds)], timeout=seconds + 60)
+@pytest.mark.slow
+def test_eight_threads_at_once(compile_c: Compile, run: Run) -> None:
+    done = run([compile_c("stress"), "threads", "20"], timeout=120)
     assert int(done.stdout.split()[0]) > 100
     assert done.stdout.endswith(" checks, 0 failures\n")
     assert done.stderr == ""
 
 
+@pytest.mark.alone
 def test_an_execution_costs_microseconds(compile_c: Compile, run: Run) -> None:
     source = Path(__file__).parents[2] / "benchmarks" / "capi_overhead.c"
     done = run([compile_c("capi_overhead", text=source.read_text()), "any", "3000"])
