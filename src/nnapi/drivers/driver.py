@@ -83,7 +83,11 @@ NO_DEADLINE = Deadline()
 
 
 class Prepared(Protocol):
-    """A model ready to run on one device."""
+    """A model ready to run on one device.
+
+    One that has `checks_inputs`, and it is True, refuses an input of another type or shape with an ExecutionError even
+    where it could be converted: nobody needs to look at them before.
+    """
 
     def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
         """One array per model output, in order; an input of None is an omitted optional one.

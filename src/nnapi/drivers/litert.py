@@ -63,6 +63,8 @@ class LiteRTDriver:
 class PreparedLiteRT:
     """A model in an interpreter, one for each choice of unknown dimensions; one execution at a time, others wait."""
 
+    checks_inputs = True
+
     def __init__(self, model: Model, num_threads: int) -> None:
         self._model = model
         self._num_threads = num_threads
@@ -74,18 +76,16 @@ class PreparedLiteRT:
             self._engine = self._engine_for(tuple(operand.dimensions for operand in self._operands))
 
     def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
-        if len(inputs) != len(self._operands):
-            raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._operands)}")
         with self._lock:
-            engine = self._engine
-            if engine is None or not engine.enter(inputs):
-                arrays = [_check(operand, array) for operand, array in zip(self._operands, inputs)]
+            results = None if self._engine is None else self._engine.run(inputs, outputs)
+            if results is None:
+                arrays = _checked(self._operands, inputs)
                 try:
-                    engine = self._engine = self._engine_for(tuple(array.shape for array in arrays))
+                    self._engine = self._engine_for(tuple(array.shape for array in arrays))
                 except CompileError as error:  # the model as such was accepted: it is these shapes
                     raise ExecutionError(error.message, operation=error.operation) from error
-                engine.enter_checked(arrays)
-            return engine.leave(outputs)
+                results = self._engine.run_checked(arrays, outputs)
+            return results
 
     def _engine_for(self, shapes: tuple[Dimensions, ...]) -> _Engine:
         if shapes not in self._engines:
@@ -110,18 +110,17 @@ class PreparedLiteRT:
 class RestoredLiteRT:
     """A model from the .tflite file that a `PreparedLiteRT` had; one execution at a time, others wait."""
 
+    checks_inputs = True
+
     def __init__(self, engine: _Engine, inputs: Sequence[Operand]) -> None:
         self._engine = engine
         self._operands = tuple(inputs)
         self._lock = threading.Lock()
 
     def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
-        if len(inputs) != len(self._operands):
-            raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._operands)}")
         with self._lock:
-            if not self._engine.enter(inputs):
-                self._engine.enter_checked([_check(operand, x) for operand, x in zip(self._operands, inputs)])
-            return self._engine.leave(outputs)
+            results = self._engine.run(inputs, outputs)
+            return self._engine.run_checked(_checked(self._operands, inputs), outputs) if results is None else results
 
 
 class _Engine:
@@ -140,24 +139,14 @@ class _Engine:
         self._results = tuple(outputs)
         self._views = [self._interpreter.tensor(index) for index in self._outputs]
 
-    def enter(self, inputs: Sequence[Array | None]) -> bool:
-        """Give the inputs; whether they are what the tensors take, as they are."""
-        try:
-            for index, array in zip(self._inputs, inputs):
-                self._interpreter.set_tensor(index, array)
-        except ValueError:  # another type or shape; which one it is, `_check` says better
-            return False
-        return True
-
-    def enter_checked(self, inputs: Sequence[Array]) -> None:
-        """Give inputs that the model takes."""
-        if not self.enter(inputs):
-            given = ", ".join(f"{x.dtype} {x.shape}" for x in inputs)
-            raise ExecutionError(f"LiteRT takes no inputs {given}", hint="save its .tflite file and report it")
-
-    def leave(self, outputs: Sequence[Array] | None) -> list[Array]:
-        """Run on the inputs given."""
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None) -> list[Array] | None:
+        """One array per output; None for inputs that are not what the tensors take, as they are."""
         interpreter = self._interpreter
+        try:
+            for index, array in zip(self._inputs, inputs, strict=True):
+                interpreter.set_tensor(index, array)
+        except ValueError:  # another number, type or shape; which one it is, `_checked` says better
+            return None
         try:
             interpreter.invoke()
             if outputs is None:
@@ -170,6 +159,21 @@ class _Engine:
             return list(outputs)
         except (ValueError, RuntimeError) as error:
             raise ExecutionError(f"LiteRT: {_first_line(error)}") from error
+
+    def run_checked(self, inputs: Sequence[Array], outputs: Sequence[Array] | None) -> list[Array]:
+        """One array per output, for inputs that the model takes."""
+        results = self.run(inputs, outputs)
+        if results is None:
+            given = ", ".join(f"{x.dtype} {x.shape}" for x in inputs)
+            raise ExecutionError(f"LiteRT takes no inputs {given}", hint="save its .tflite file and report it")
+        return results
+
+
+def _checked(operands: Sequence[Operand], inputs: Sequence[Array | None]) -> list[Array]:
+    """The inputs as the operands store them; ExecutionError where one does not fit."""
+    if len(inputs) != len(operands):
+        raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(operands)}")
+    return [_check(operand, array) for operand, array in zip(operands, inputs)]
 
 
 def _check(operand: Operand, array: Array | None) -> Array:

@@ -53,9 +53,15 @@ class Session:
             model.outputs,
         )
         self._whole = only.prepared.run if only is not None and whole else None
+        self._exact = self._whole if only is not None and getattr(only.prepared, "checks_inputs", False) else None
 
     def __call__(self, *inputs: Any) -> list[Array]:
         """One array per output, in order, for one array per input; ExecutionError where they do not fit."""
+        if self._exact is not None:
+            try:
+                return self._exact(inputs)
+            except ExecutionError:  # perhaps of inputs that can be converted, or that are better explained below
+                pass
         if len(inputs) != len(self._expected):
             names = ", ".join(self.input_names)
             raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._expected)}: {names}")
