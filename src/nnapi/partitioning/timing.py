@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from time import perf_counter
-from typing import TypeVar
+from typing import Final, TypeVar
 
 K = TypeVar("K")
+SURE: Final = 2.0
+"""Standard errors by which one must be slower than another not to be taken for as fast."""
 
 
 def interleaved(functions: Mapping[K, Callable[[], object]], repeats: int, warmup: int = 2) -> dict[K, list[float]]:
@@ -29,3 +33,43 @@ def interleaved(functions: Mapping[K, Callable[[], object]], repeats: int, warmu
             function()
             times[name].append(perf_counter() - started)
     return {name: seconds[warmup:] for name, seconds in times.items()}
+
+
+def race(functions: Mapping[K, Callable[[], object]], repeats: int, *, most: int) -> dict[K, float]:
+    """Seconds of each function; those that may be the fastest run on until one is, `most` times `repeats` at most.
+
+    They are compared by the ratios within each round, which a machine that is slower for a while leaves as they are.
+
+    >>> times = race({"a": lambda: sum(range(9)), "b": lambda: sum(range(999))}, 9, most=3)
+    >>> times["a"] < times["b"]
+    True
+    """
+    times = interleaved(functions, repeats, warmup=1)
+    leader = min(times, key=lambda name: median(times[name]))
+    ratios: dict[K, float] = {}
+    for _ in range(most):
+        ratios |= {name: _ratio(seconds, times[leader]) for name, seconds in times.items()}
+        close = {name: seconds for name, seconds in times.items() if not _is_slower(seconds, times[leader])}
+        if len(close) < 2:
+            break
+        more = interleaved({name: functions[name] for name in close}, repeats, warmup=0)
+        times = {name: close[name] + more[name] for name in close}
+        best = min(times, key=lambda name: _ratio(times[name], times[leader]))
+        shift = _ratio(times[best], times[leader])
+        ratios = {name: ratio / shift for name, ratio in ratios.items()}
+        leader = best
+    ratios |= {name: _ratio(seconds, times[leader]) for name, seconds in times.items()}
+    return {name: ratios[name] * median(times[leader]) for name in functions}
+
+
+def _ratio(seconds: Sequence[float], others: Sequence[float]) -> float:
+    """How many times longer than the other, round by round, in the middle."""
+    return median(a / b for a, b in zip(seconds, others, strict=True))
+
+
+def _is_slower(seconds: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether the difference is beyond what noise explains."""
+    ratios = [a / b for a, b in zip(seconds, others, strict=True)]
+    middle = median(ratios)
+    spread = 1.4826 * median(abs(r - middle) for r in ratios)  # a normal distribution's deviation
+    return middle - SURE * 1.2533 * spread / math.sqrt(len(ratios)) > 1.0

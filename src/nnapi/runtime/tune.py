@@ -29,7 +29,7 @@ from nnapi.partitioning.problem import Priced, Problem
 from nnapi.partitioning.profile import LAUNCH, TRANSFER, Profile
 from nnapi.partitioning.search import search
 from nnapi.partitioning.segments import segments
-from nnapi.partitioning.timing import interleaved
+from nnapi.partitioning.timing import interleaved, race
 from nnapi.runtime.build import build_partition, legalize
 from nnapi.runtime.session import Session, build_session
 
@@ -41,8 +41,8 @@ SLOW: Final = 3.0
 """A device that is so many times slower than the fastest is not measured in parts."""
 SECONDS: Final = 1.5
 """How long one model is measured on all devices, about."""
-CLOSE: Final = 1.1
-"""Of the fastest plan's time: below that another may be as fast."""
+ROUNDS: Final = 4
+"""How often plans that may be equally fast are measured again, at most."""
 REPEATS: Final = (3, 50)
 """At least and at most so many runs of each."""
 
@@ -183,17 +183,17 @@ class Tuner:
     def _time(self, runs: Mapping[K, Callable[[], object]]) -> dict[K, float]:
         if not runs:
             return {}
-        once = sum(seconds[0] for seconds in interleaved(runs, 1, warmup=0).values())
-        repeats = int(np.clip(SECONDS / max(once, 1e-9), *REPEATS))
-        return {name: median(seconds) for name, seconds in interleaved(runs, repeats, warmup=1).items()}
+        return {name: median(seconds) for name, seconds in interleaved(runs, _repeats(runs), warmup=1).items()}
 
     def _race(self, runs: Mapping[K, Callable[[], object]]) -> dict[K, float]:
-        """Seconds of each; those that are close to the fastest are measured once more."""
-        found = self._time(runs)
-        if not found:
-            return found
-        close = {name: run for name, run in runs.items() if found[name] < min(found.values()) * CLOSE}
-        return found | (self._time(close) if len(close) > 1 else {})
+        """Seconds of each, until one is the fastest beyond noise."""
+        return race(runs, _repeats(runs), most=ROUNDS) if runs else {}
+
+
+def _repeats(runs: Mapping[K, Callable[[], object]]) -> int:
+    """How often all can run in the time there is."""
+    once = sum(seconds[0] for seconds in interleaved(runs, 1, warmup=0).values())
+    return int(np.clip(SECONDS / max(once, 1e-9), *REPEATS))
 
 
 def _worth_measuring(problem: Problem, best: Priced, few: int) -> list[Priced]:
