@@ -124,14 +124,16 @@ def mobilenet(repeats: int) -> dict[str, Any]:
 
 def table(records: Sequence[dict[str, Any]]) -> str:
     """The records as Markdown, with geometric means."""
+    halves = [r["bf16_ratio"] for r in records if r["bf16_ratio"] is not None]
+    names = (*PEERS, HALVES) if halves else PEERS
     head = (
-        "| network | threads | ours ms (p10, p90) | plan | " + " | ".join(PEERS) + " | best peer / ours | predicted |"
+        "| network | threads | ours ms (p10, p90) | plan | " + " | ".join(names) + " | best peer / ours | predicted |"
     )
-    lines = [head, "|" + "---|" * (7 + len(PEERS))]
+    lines = [head, "|" + "---|" * (7 + len(names))]
     for r in records:
         plan = ", ".join(f"{device} {count}" for device, count in r["partitions"])
         ours = f"{r['ours']['p50'] * 1e3:.2f} ({r['ours']['p10'] * 1e3:.2f}, {r['ours']['p90'] * 1e3:.2f})"
-        theirs = [r["peers"][name]["latency"] for name in PEERS]
+        theirs = [r["peers"][name]["latency"] for name in names]
         cells = ["-" if latency is None else f"{latency['p50'] * 1e3:.2f}" for latency in theirs]
         off = r["predicted_seconds"] / r["alone"]["p50"] - 1
         lines.append(
@@ -147,6 +149,9 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         f"Best peer / ours: geometric mean {mean:.3f}, least {least['ratio']:.3f} ({least['model']} at "
         f"{least['threads']}). Predicted within 15 % of measured: {close} of {len(records)}.",
     ]
+    if halves:
+        mean = math.exp(sum(map(math.log, halves)) / len(halves))
+        lines[-1] += f" {HALVES} / ours: geometric mean {mean:.3f}, least {min(halves):.3f}."
     return "\n".join(lines)
 
 
@@ -161,10 +166,12 @@ def records(networks: Sequence[str], threads: Sequence[int], repeats: int, save:
     """All measurements, each printed to standard error and kept as soon as it is there."""
     precisions = ("fp32", "relaxed") if relaxes() else ("fp32",)
     found: list[dict[str, Any]] = []
-    for name in networks:
-        with tempfile.TemporaryDirectory() as folder:
-            for precision, count in itertools.product(precisions, threads):
-                found.append(measure(name, count, precision, repeats, Path(folder)))
+    with tempfile.TemporaryDirectory() as temporary:
+        for precision, name in itertools.product(precisions, networks):
+            folder = Path(temporary, name)
+            folder.mkdir(exist_ok=True)
+            for count in threads:
+                found.append(measure(name, count, precision, repeats, folder))
                 print(table(found[-1:]).splitlines()[2], file=sys.stderr, flush=True)
                 if save is not None:
                     save.write_text(json.dumps(found, indent=1) + "\n")

@@ -115,13 +115,21 @@ SECTIONS: dict[str, tuple[str, str, Callable[[Any], str]]] = {
 """Of the page, by part: title, what to know, table."""
 
 
+def computes_halves() -> bool:
+    """Whether this processor multiplies 16-bit floats."""
+    flags = Path("/proc/cpuinfo")
+    return not flags.exists() or any(
+        f in flags.read_text() for f in ("avx512_bf16", "amx_bf16", "avx512_fp16", "asimdhp")
+    )
+
+
 def page(results: dict[str, Any]) -> str:
     """The Markdown of all that was measured."""
     parts = [
         f"# Measured\n\n{machine()}, Python {platform.python_version()}, {datetime.date.today()}. Batch 1, medians of "
         "interleaved runs; `make bench` repeats it, results.json has the records. The machine is shared: ratios say "
         "more than milliseconds.",
-        "" if latency.relaxes() else "This CPU has no 16-bit floats: `relaxed` computes in fp32 here.",
+        "" if computes_halves() else "This CPU has no arithmetic of 16-bit floats: `relaxed` can only store them here.",
     ]
     for name, (title, text, shown) in SECTIONS.items():
         if name in results:
