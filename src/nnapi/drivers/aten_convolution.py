@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from functools import cache, lru_cache
 from time import perf_counter
@@ -11,13 +10,13 @@ from typing import Any, Final, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from nnapi.drivers.openmp import let_threads_go
+
 REPEATS: Final = 3
 GAIN: Final = 0.95
 """Of the usual way's time: what another must stay below, or the machine's noise would choose."""
 SMALL: Final = 1 << 22
 """Products below which there is nothing to gain."""
-SOFTLY: Final = 1
-"""OpenMP's `omp_pause_soft`: threads end, what they hold is kept."""
 
 
 class Window(NamedTuple):
@@ -48,10 +47,10 @@ def _usual(x: Any, weight: Any, bias: Any, window: Window) -> Any:
 def _transformed(x: Any, weight: Any, bias: Any, window: Window) -> Any:
     """Winograd's or the Fourier transform (Lavin and Gray 2015, arXiv 1509.09308), as NNPACK has them.
 
-    NNPACK has threads of its own: OpenMP's, which spin for milliseconds after other operators, would keep them waiting.
+    NNPACK has threads of its own, which OpenMP's would keep waiting.
     """
     if torch.get_num_threads() > 1:
-        _let_threads_go()(SOFTLY)
+        let_threads_go()
     return torch._nnpack_spatial_convolution(x, weight, bias, window.padding, window.stride)
 
 
@@ -61,13 +60,6 @@ def _may_be_transformed(x: Any, weight: Any, window: Window) -> bool:
         return False
     plain = window.stride == window.dilation == (1, 1) and window.groups == 1
     return plain and min(weight.shape[2:]) > 1 and weight.numel() * x.shape[2] * x.shape[3] >= SMALL and _has_nnpack()
-
-
-@cache
-def _let_threads_go() -> Callable[[int], int]:
-    """`omp_pause_resource_all` of OpenMP 5.0, as PyTorch has loaded it; nothing where it has another."""
-    found: Callable[[int], int] = getattr(ctypes.CDLL(None), "omp_pause_resource_all", lambda kind: 0)
-    return found
 
 
 @cache

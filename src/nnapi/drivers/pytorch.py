@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
 
 from nnapi.drivers.aten_call import aten_call
 from nnapi.drivers.aten_kernels import COMPOSITES, DTYPES, KERNELS, Run, tensor_of
+from nnapi.drivers.openmp import let_threads_go
 
 EAGER: Final = Roofline(macs_per_second=25e9, bytes_per_second=8e9, operation_seconds=10e-6, launch_seconds=20e-6)
 COMPILED: Final = replace(EAGER, operation_seconds=2e-6)
@@ -176,6 +177,8 @@ class PreparedPyTorch:
         with torch.inference_mode(), _threads(self._threads):
             tensors = self._compute([tensor_of(x, self._device) for x in inputs])
             results = [self._result(i, tensor) for i, tensor in zip(self._model.outputs, tensors)]
+        if self._threads > 1:
+            let_threads_go()
         if outputs is None:
             return results
         for given, array in zip(outputs, results, strict=True):
