@@ -166,6 +166,16 @@ def test_inputs_are_read_however_they_are_kept_and_never_change(first: str) -> N
         assert not np.shares_memory(actual, array)
 
 
+@pytest.mark.parametrize("size", range(1, 8))
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_channels_of_any_size_are_found(groups: int, size: int) -> None:
+    """ncnn starts each channel at a multiple of 16 bytes, and an array given to it may not."""
+    given = {"filter": random(4 * groups, 1, 1, 3), "bias": random(4 * groups), "num_groups": groups}
+    model = built(lambda b, x: window(b, "GROUPED_CONV_2D", x, **given), 1, 3 * groups, size, size)
+    x = random(1, 3 * groups, size, size)
+    np.testing.assert_allclose(DRIVER.prepare(model, OPTIONS).run([x])[0], execute(model, [x])[0], atol=1e-5)
+
+
 def test_a_copy_made_for_the_engine_lives_as_long_as_its_run() -> None:
     """Large enough that its memory goes back to the system when it is dropped too early."""
     model = built(lambda b, x: window(b, "MAX_POOL_2D", x, filter_width=2, filter_height=2), 1, 8, 256, 256)

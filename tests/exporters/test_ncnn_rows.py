@@ -165,6 +165,29 @@ def test_convolutions_that_are_transformed(channels: int, size: int) -> None:
     check(one("CONV_2D", (1, channels, size, size), **given), CONVOLVED)
 
 
+@FEW
+@given(data=st.data())
+def test_pools_that_count_what_is_padded(data: st.DataObject) -> None:
+    """Also by more than the window, on one side alone, or beyond what the stride reaches."""
+    nchw, channels = data.draw(st.booleans()), data.draw(CHANNELS)
+    sizes, filter, stride = (data.draw(pairs(low, high)) for low, high in ((1, 9), (1, 5), (1, 3)))
+    padded = [[data.draw(st.integers(0, 4)) for _ in range(2)] for _ in range(2)]
+    assume(all(size + sum(pads) >= f for size, pads, f in zip(sizes, padded, filter)))
+    none = [0, 0]
+    window = {
+        "padding": 2, "stride_height": stride[0], "stride_width": stride[1], "filter_height": filter[0],
+        "filter_width": filter[1], "activation": data.draw(st.integers(0, 3)), "layout": nchw,
+    }  # fmt: skip
+
+    def write(b: Builder) -> Ref:
+        x = b.input("x", F32, (1, channels, *sizes) if nchw else (1, *sizes, channels))
+        paddings = [none, none, *padded] if nchw else [none, *padded, none]
+        y = b.add("PAD", {"input": x, "paddings": np.array(paddings, np.int32)})
+        return b.add("AVERAGE_POOL_2D", {"input": y, **window})
+
+    check(write, SUMMED)
+
+
 # Products.
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -91,7 +92,7 @@ class _Engine:
         except OSError as error:
             raise CompileError(f"{NAME}'s files cannot be written: {error.strerror or error}") from error
         self._inputs = [
-            (o.type.dtype, o.dimensions, b.shape, files.readers(b) in READING)
+            (o.type.dtype, o.dimensions, b.shape, files.readers(b) in READING and _is_dense(b.shape))
             for o, b in zip(model.input_operands, files.inputs)
         ]
         self._results = model.output_operands
@@ -116,12 +117,12 @@ class _Engine:
         lent: list[Array] = []  # the engine has no hold on what it is lent
         if len(inputs) != len(self._inputs):
             raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._inputs)}")
-        for index, x, (dtype, dimensions, shape, is_only_read) in zip(self._entries, inputs, self._inputs):
+        for index, x, (dtype, dimensions, shape, is_lent) in zip(self._entries, inputs, self._inputs):
             if not isinstance(x, np.ndarray) or x.dtype != dtype or x.shape != dimensions:
                 raise ExecutionError(f"an input is no array of {dtype} {dimensions}")
             lent.append(np.ascontiguousarray(x).reshape(shape))
             mat = ncnn.Mat(lent[-1])
-            extractor.input(index, mat if is_only_read else mat.clone())
+            extractor.input(index, mat if is_lent else mat.clone())
         results: list[Any] = []
         for index, operand in zip(self._exits, self._results):
             status, mat = extractor.extract(index)
@@ -134,6 +135,14 @@ class _Engine:
             check_output(given, operand, result.shape)
             given[...] = result
         return list(outputs)
+
+
+def _is_dense(shape: Sequence[int]) -> bool:
+    """Whether ncnn has no gaps between a blob's channels: each starts at a multiple of four numbers.
+
+    Layers that take some channels of a blob look for them there, though what they were lent has no gaps.
+    """
+    return len(shape) < 3 or math.prod(shape[1:]) % 4 == 0
 
 
 def _numbers(names: Sequence[str], numbers: Sequence[int], prefix: str, count: int) -> tuple[int, ...]:
