@@ -96,7 +96,7 @@ ROWS: dict[str, Row | str] = {
     "SQRT": Row(_function(SQRT), FLOATS),
     "EXP": "ncnn's stops at 2.4e38, where infinity is right",
     "LOG": "of 0 ncnn's is NaN, where minus infinity is right",
-    "POW": "ncnn's is wrong where the base is negative",
+    "POW": "ncnn's is wrong where the base is not positive",
     "RSQRT": "of 0 ncnn's is NaN, where infinity is right",
     "SIN": "ncnn's is infinite beyond 2**31",
 }
