@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,9 +46,8 @@ def test_threads_end_and_come_back() -> None:
 
 
 def test_another_openmp_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openmp.ctypes, "CDLL", lambda name: object())
-    openmp._pause.cache_clear()
-    try:
-        assert openmp._pause()(openmp.SOFTLY) == 0
-    finally:
-        openmp._pause.cache_clear()
+    kinds: list[int] = []
+    for library in (SimpleNamespace(omp_pause_resource_all=kinds.append), SimpleNamespace()):
+        monkeypatch.setattr(openmp, "_process", lambda library=library: library)
+        openmp.let_threads_go()
+    assert kinds == [openmp.SOFTLY]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from nnapi.partitioning import timing
-from nnapi.partitioning.timing import race
+from nnapi.partitioning.timing import interleaved, race
 
 REPEATS = 10
 
@@ -54,6 +54,14 @@ def test_the_fastest_wins(
         assert measured / times[winner] == pytest.approx(expected, rel=noise / 2 + 0.01), (
             "half of the noise, by medians"
         )
+
+
+def test_a_quick_function_is_called_once_more_before_the_call_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock({"quick": timing.QUICK / 2, "slow": timing.QUICK * 2})
+    monkeypatch.setattr(timing, "perf_counter", lambda: clock.now)
+    times = interleaved(clock.functions, REPEATS, warmup=1)
+    assert times == {"quick": pytest.approx([0.01] * REPEATS), "slow": pytest.approx([0.04] * REPEATS)}
+    assert clock.calls == {"quick": 2 * REPEATS + 1, "slow": REPEATS + 1}
 
 
 def test_only_those_that_may_be_the_fastest_run_on(monkeypatch: pytest.MonkeyPatch) -> None:

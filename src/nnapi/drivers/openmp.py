@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -12,12 +12,15 @@ SOFTLY: Final = 1
 
 
 def let_threads_go() -> None:
-    """End the threads that this one's operators have used; the next operator starts them again, in some 50 us."""
-    _pause()(SOFTLY)
+    """End the threads that this one's operators have used; the next operator starts them again, in some 50 us.
+
+    Nothing happens where no OpenMP of 5.0 or later is loaded for all to use, as PyTorch loads its own.
+    """
+    with contextlib.suppress(AttributeError):
+        _process().omp_pause_resource_all(SOFTLY)
 
 
 @cache
-def _pause() -> Callable[[int], int]:
-    """`omp_pause_resource_all` (OpenMP 5.0) as PyTorch has loaded it; nothing where it has another OpenMP."""
-    found: Callable[[int], int] = getattr(ctypes.CDLL(None), "omp_pause_resource_all", lambda kind: 0)
-    return found
+def _process() -> ctypes.CDLL:
+    """What is loaded for all to use."""
+    return ctypes.CDLL(None)

@@ -1,4 +1,8 @@
-"""Time functions beside each other: in turn, in another order each round, so that a busy machine slows all alike."""
+"""Time functions beside each other: in turn, in another order each round, so that a busy machine slows all alike.
+
+What one leaves behind must not be another's price: threads that spin are let go, and a quick function is called once
+more before the call that counts, as another's data may have taken the place of its own in the caches.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,17 @@ from statistics import median
 from time import perf_counter
 from typing import Final, TypeVar
 
+from nnapi.drivers.openmp import let_threads_go
+
 K = TypeVar("K")
+QUICK: Final = 0.02
+"""Seconds below which what lies in the caches matters."""
 SURE: Final = 2.0
 """Standard errors by which one must be slower than another not to be taken for as fast."""
 
 
 def interleaved(functions: Mapping[K, Callable[[], object]], repeats: int, warmup: int = 2) -> dict[K, list[float]]:
-    """Seconds of each call of each function, `repeats` rounds after `warmup` more.
-
-    What one leaves behind (threads that spin, a cold cache) falls on all the others in turn.
+    """Seconds of one call of each function in each round, `repeats` rounds after `warmup` more.
 
     >>> {name: len(seconds) for name, seconds in interleaved({"a": int, "b": str}, repeats=3).items()}
     {'a': 3, 'b': 3}
@@ -29,9 +35,12 @@ def interleaved(functions: Mapping[K, Callable[[], object]], repeats: int, warmu
         shuffle(order)
         for name in order:
             function = functions[name]
+            if min(times[name], default=QUICK) < QUICK:
+                function()
             started = perf_counter()
             function()
             times[name].append(perf_counter() - started)
+            let_threads_go()
     return {name: seconds[warmup:] for name, seconds in times.items()}
 
 
