@@ -1,7 +1,7 @@
 """Time functions beside each other: in turn, in another order each round, so that a busy machine slows all alike.
 
-What one leaves behind must not be another's price: threads that spin are let go, and a quick function is called once
-more before the call that counts, as another's data may have taken the place of its own in the caches.
+What one leaves behind must not be another's price: threads that spin are let go, and a quick function runs for a while
+before the call that counts, as its threads may sleep, and another's data have taken the place of its own in the caches.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from nnapi.drivers.openmp import let_threads_go
 K = TypeVar("K")
 QUICK: Final = 0.02
 """Seconds below which what lies in the caches matters."""
+WARM: Final = 0.002
+"""Seconds for which a quick function runs before a call that counts."""
 SURE: Final = 2.0
 """Standard errors by which one must be slower than another not to be taken for as fast."""
 
@@ -36,12 +38,18 @@ def interleaved(functions: Mapping[K, Callable[[], object]], repeats: int, warmu
         for name in order:
             function = functions[name]
             if min(times[name], default=QUICK) < QUICK:
-                function()
+                _warm(function)
             started = perf_counter()
             function()
             times[name].append(perf_counter() - started)
             let_threads_go()
     return {name: seconds[warmup:] for name, seconds in times.items()}
+
+
+def _warm(function: Callable[[], object]) -> None:
+    until = perf_counter() + WARM
+    while perf_counter() < until:
+        function()
 
 
 def race(functions: Mapping[K, Callable[[], object]], repeats: int, *, most: int) -> dict[K, float]:
