@@ -1,4 +1,4 @@
-"""`nnapi convert`: a trained model to .nnapi or .tflite."""
+"""`nnapi convert`: a trained model to files of other formats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from nnapi.cli.output import json_option, print_json, progress, size
 from nnapi.drivers.driver import Layout
-from nnapi.exporters.save import check_suffix, save
+from nnapi.exporters.save import FORMATS, check_suffix, save
 from nnapi.ir.verify import feature_level, level_name
 from nnapi.pipeline import load, optimize
 
@@ -21,13 +21,13 @@ LAYOUTS: Final[Mapping[str, Layout | None]] = {"nhwc": "nhwc", "nchw": "nchw", "
 @click.command("convert")
 @click.argument("source")
 @click.option(
-    "-o", "--output", "outputs", multiple=True, required=True, help="A .nnapi or .tflite file; may be repeated."
+    "-o", "--output", "outputs", multiple=True, required=True, help=f"A file: {', '.join(FORMATS)}; may be repeated."
 )
 @click.option("--layout", type=click.Choice(list(LAYOUTS)), default="nhwc", show_default=True)
 @click.option("--optimize/--no-optimize", "optimized", default=True, help="Fold, fuse and lay out (default).")
 @json_option
 def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool, as_json: bool) -> None:
-    """Turn SOURCE (.pt2, .nnapi or zoo:NAME) into .nnapi or .tflite."""
+    """Turn SOURCE (.pt2, .nnapi or zoo:NAME) into files; ncnn's weights go to a .bin beside its .param."""
     for output in outputs:
         check_suffix(output)
     started = time.perf_counter()
