@@ -26,9 +26,10 @@ from nnapi.runtime.session import Session, build_session
 X = np.arange(4, dtype=np.float32).reshape(1, 4)
 
 
-@pytest.fixture
-def session() -> Session:
-    return nnapi.compile(chain("ADD", "MUL"), devices="reference")
+@pytest.fixture(params=["reference", "litert"])
+def session(request: pytest.FixtureRequest) -> Session:
+    """On a driver whose inputs the session checks, and on one that checks them itself."""
+    return nnapi.compile(chain("ADD", "MUL"), devices=request.param)
 
 
 def test_arrays_in_arrays_out(session: Session) -> None:

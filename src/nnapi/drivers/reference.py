@@ -83,8 +83,11 @@ def check_input(operand: Operand, array: Array | None) -> Array | None:
     """`array` as the operand stores it; ExecutionError where type or shape do not fit."""
     if array is None:
         return None
-    array = np.asarray(array)
     name = f"input {operand.name!r}" if operand.name else "input"
+    try:
+        array = np.asarray(array)
+    except Exception as error:  # whatever a foreign object's conversion raises
+        raise ExecutionError(f"{name} is no array: {error}") from error
     if array.dtype != operand.type.dtype:
         raise ExecutionError(f"{name} is {array.dtype}, must be {operand.type.dtype} for {operand.type.name}")
     if operand.type.is_tensor and not compatible(operand.dimensions, array.shape):

@@ -36,7 +36,7 @@ def _pads(node: Node, filter: Sequence[int], dilations: Sequence[int]) -> tuple[
     return (*before, *(t - b for t, b in zip(total, before)))
 
 
-def _output(node: Node) -> tuple[int, ...]:
+def output_image(node: Node) -> tuple[int, ...]:
     """(C, H, W) of the output."""
     _, *dims = node.output.dimensions
     return tuple(dims) if node.scalar("layout") else (dims[2], dims[0], dims[1])
@@ -60,7 +60,7 @@ def _convolve(node: Node, type: str, order: Sequence[int], groups: int = 1) -> N
 
 
 def _weigh(node: Node, type: str, order: Sequence[int], parameters: dict[int, Parameter]) -> None:
-    shape, count = _output(node), math.prod(node.dims("filter"))
+    shape, count = output_image(node), math.prod(node.dims("filter"))
     weights = [node.weight("filter", order), floats(node.array("bias"))]
     parameters |= {0: shape[0], 5: 1, 6: count}
     node.write(node.emit(type, [node.image()], shape, parameters, weights), image=True)
@@ -86,7 +86,7 @@ def _transpose_conv(node: Node) -> None:
     """What lies beyond the output is cut off; where the output reaches beyond the windows there is only bias."""
     filter, strides = node.dims("filter")[1:3], _strides(node)
     _, *sizes = node.image_dims()
-    wanted = _output(node)[1:]
+    wanted = output_image(node)[1:]
     whole = [(i - 1) * s + f for i, s, f in zip(sizes, strides, filter)]
     if "padding" not in node:
         before = [node.scalar(f"padding_{side}") for side in ("top", "left")]
@@ -154,7 +154,7 @@ def _pooled(node: Node, x: Blob, type: int, counted: Sequence[int] | None = None
     (height, width), (down, across) = filter, _strides(node)
     names = (0, 1, 11, 2, 12, 3, 13, 14, 15, 5, 6)
     values = (type, width, height, across, down, left, top, right, bottom, VALID_PADS, int(counted is not None))
-    y = node.emit("Pooling", [x], _output(node), dict(zip(names, values)))
+    y = node.emit("Pooling", [x], output_image(node), dict(zip(names, values)))
     node.write(node.fused(y), image=True)
 
 

@@ -82,17 +82,11 @@ class Node(BaseNode["Lowering"]):
 
     def along(self, name: str, axis: int) -> tuple[Blob, int]:
         """An input and the dimension of its blob that is the axis of the tensor."""
-        dims = self.dims(name)
+        blob, dims = self.blob(name), self.dims(name)
         axis %= max(len(dims), 1)
-        return self.seen(self.blob(name), dims, axis), axis - (_has_batch(dims) and axis > 0)
-
-    def seen(self, blob: Blob, dims: Dimensions, *axes: int) -> Blob:
-        """A tensor's blob, with its batch of 1 where that is one of the axes: along an axis of its own or none."""
-        if not _has_batch(dims) or 0 not in axes:
-            return blob
-        if len(dims) > MAX_RANK or any(axes):
-            self.refuse("takes the batch with other dimensions, ncnn has none")
-        return self.reshape(blob, dims)
+        if not _has_batch(dims):
+            return blob, axis
+        return (blob, axis - 1) if axis else (self.reshape(blob, dims), 0)
 
     # What goes between.
 

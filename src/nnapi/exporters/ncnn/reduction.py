@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nnapi.exporters.ncnn.convolution import global_average
+from nnapi.exporters.ncnn.convolution import global_average, output_image
 from nnapi.exporters.ncnn.lowering import FLOATS, Node, Row
 
 SUM, MEAN, MAX, MIN, PROD = 0, 3, 4, 5, 6
@@ -45,13 +45,12 @@ def _resize_nearest_neighbor(node: Node) -> None:
 
 def _resize(node: Node, type: int, aligned: bool) -> None:
     x = node.image()
-    _, *dims = node.output.dimensions
-    h, w = dims[1:] if node.scalar("layout") else dims[:2]
-    if (h, w) == x.shape[1:]:
+    shape = output_image(node)
+    if shape == x.shape:
         node.write(x, image=True)
         return
-    parameters = {0: type, 3: h, 4: w, 6: int(aligned)}
-    node.write(node.emit("Interp", [x], (x.shape[0], h, w), parameters), image=True)
+    _, h, w = shape
+    node.write(node.emit("Interp", [x], shape, {0: type, 3: h, 4: w, 6: int(aligned)}), image=True)
 
 
 ROWS = {
