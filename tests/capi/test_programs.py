@@ -31,6 +31,18 @@ def test_a_delegate(device: str, mode: str, library: Library, compile_c: Compile
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("devices", ["reference", "litert,reference", ""])
+def test_what_android_takes_and_refuses(devices: str, compile_c: Compile, run: Run) -> None:
+    done = run([compile_c("tolerance")], environment={"NNAPI_DEVICES": devices})
+    assert done.stdout.endswith(" checks, 0 failures\n")
+    assert done.stderr == ""
+
+
+def test_an_operation_that_no_device_will_run_is_logged(compile_c: Compile, run: Run) -> None:
+    log = run([compile_c("tolerance")], environment={"NNAPI_LOG": "info"}).stderr
+    assert "an operation that no device will run: ADD: activation is 999" in log
+
+
 CYCLES = [
     pytest.param("reference", 1000, id="reference"),
     pytest.param("litert,reference", 4000, marks=pytest.mark.slow, id="litert"),

@@ -5,16 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clients import ADD, REFERENCE, TENSOR_FLOAT32, bound, client_model, compiled, device, elementwise, refused
+from clients import (
+    ADD,
+    INT32,
+    REFERENCE,
+    RELU,
+    TENSOR_FLOAT32,
+    bound,
+    client_model,
+    compiled,
+    device,
+    elementwise,
+    refused,
+)  # fmt: skip
 from models import chain
 from nnapi import runtime
+from nnapi.drivers import registry
 from nnapi.drivers.fake import FakeDriver
 from nnapi.ir.builder import Builder
 from nnapi.ops.types import F32
 from nnapi.runtime import Device, DeviceTypeCode, FeatureLevelCode, Model, devices
 from nnapi.runtime import compilation as compilation_module
 
-MUL = 18
+MUL, IF, TENSOR_BOOL8, MODEL = 18, 96, 9, 15
 X = np.arange(4, dtype=np.float32)
 
 
@@ -174,3 +187,53 @@ def test_nothing_is_said_without_a_standard_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("NNAPI_LOG", "info")
     monkeypatch.setattr("sys.stderr", None)
     compiled(elementwise())
+
+
+def half_wrong() -> Model:
+    """r = relu(x); s = r + [1, 2, 3], where r has four values; t = relu(s)."""
+    model = Model()
+    for dimensions in ([4], [4], [3], [4], [4]):
+        model.add_operand(TENSOR_FLOAT32, dimensions)
+    model.add_operand(INT32)
+    model.set_operand_value(2, np.arange(3, dtype=np.float32))
+    model.set_operand_value(5, np.int32(0))
+    model.add_operation(RELU, [0], [1])
+    model.add_operation(ADD, [1, 2, 5], [3])
+    model.add_operation(RELU, [3], [4])
+    model.identify_inputs_and_outputs([0], [4])
+    return model
+
+
+@pytest.mark.parametrize("driver", ["litert", "reference"])
+def test_devices_refuse_what_is_wrong_and_take_the_rest(driver: str) -> None:
+    model = half_wrong()
+    model.finish(is_strict=False)
+    assert device(registry.get(driver)).supported(model) == [True, False, True]
+
+
+def test_the_python_objects_are_strict_unless_told_otherwise() -> None:
+    with refused("BAD_DATA", r"ADD: .*\(4,\).*\(3,\)"):
+        half_wrong().finish()
+
+
+def test_what_holds_a_model_that_cannot_run_cannot_run() -> None:
+    inner = half_wrong()
+    inner.finish(is_strict=False)
+    outer = Model()
+    for type_code, dimensions in (
+        (TENSOR_BOOL8, [1]),
+        (MODEL, []),
+        (MODEL, []),
+        (TENSOR_FLOAT32, [4]),
+        (TENSOR_FLOAT32, [4]),
+    ):
+        outer.add_operand(type_code, dimensions)
+    for operand in (1, 2):
+        outer.set_operand_value_from_model(operand, inner)
+    outer.add_operation(IF, [0, 1, 2, 3], [4])
+    outer.identify_inputs_and_outputs([0, 3], [4])
+    outer.finish(is_strict=False)
+    assert REFERENCE.supported(outer) == [False]
+    condition, z = np.ones(1, np.bool_), np.zeros(4, np.float32)
+    with refused("OP_FAILED", "ADD"):
+        bound(compiled(outer, None), [condition, X], [z]).compute()

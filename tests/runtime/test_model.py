@@ -87,10 +87,13 @@ NOBODY = 99
 WRONG: dict[str, tuple[Callable[[Model], object], str]] = {
     "operand of no type": (lambda m: m.add_operand(16), "16 is no operand type"),
     "operand of a negative type": (lambda m: m.add_operand(-1), "-1 is no operand type|belongs to no extension"),
-    "OEM operand": (lambda m: m.add_operand(10000), "10000 is no operand type"),
+    "operand between NNAPI's types and OEM's": (lambda m: m.add_operand(9999), "9999 is no operand type"),
+    "OEM scalar with dimensions": (lambda m: m.add_operand(10000, [1]), "scalar OEM_SCALAR has dimensions"),
     "operand of an extension nobody asked for": (lambda m: m.add_operand(0x7FFF0000), "belongs to no extension"),
     "scalar with dimensions": (lambda m: m.add_operand(FLOAT32, [1]), "scalar FLOAT32 has dimensions"),
-    "too many dimensions": (lambda m: m.add_operand(TENSOR_FLOAT32, [1] * 9), "rank 9, limit 8"),
+    "too many dimensions": (lambda m: m.add_operand(TENSOR_FLOAT32, [1] * 65), "rank 65, limit 64"),
+    "dimensions whose product is beyond 32 bits": (
+        lambda m: m.add_operand(TENSOR_FLOAT32, [5, 4, 4, 786433, 5, 3, 16777216, 4, 5]), "exceed 4 GiB"),
     "beyond 4 GiB": (lambda m: m.add_operand(TENSOR_FLOAT32, [65536, 65536]), "exceed 4 GiB"),
     "negative dimension": (lambda m: m.add_operand(TENSOR_FLOAT32, [-1]), "each must be"),
     "float with a scale": (lambda m: m.add_operand(TENSOR_FLOAT32, [1], 0.5), "scale is 0.5, must be 0"),
@@ -126,7 +129,7 @@ WRONG: dict[str, tuple[Callable[[Model], object], str]] = {
     "extension data of no operand": (lambda m: m.set_operand_extension_data(NOBODY, b"x"), "does not exist"),
     "extension data of a tensor": (lambda m: m.set_operand_extension_data(0, b"x"), "of no extension's type"),
     "operation of no code": (lambda m: m.add_operation(106, [0], [3]), "106 is no operation's code"),
-    "OEM operation": (lambda m: m.add_operation(10000, [0], [3]), "10000 is no operation's code"),
+    "operation below OEM's": (lambda m: m.add_operation(9999, [0], [3]), "9999 is no operation's code"),
     "operation of an extension nobody asked for": (
         lambda m: m.add_operation(0x7FFF0000, [0], [3]), "belongs to no extension"),
     "operation on no operand": (lambda m: m.add_operation(RELU, [NOBODY], [3]), "operand 99 does not exist"),

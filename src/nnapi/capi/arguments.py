@@ -156,6 +156,8 @@ def _optional_operand_type(pointer: Pointer) -> tuple[int, list[int], float, int
 def _channel_quant(pointer: Pointer) -> tuple[int, list[float]]:
     if not pointer:
         null("the quantization")
+    if not pointer.scales:
+        bad_data(f"{pointer.scaleCount} scales, not listed")
     return pointer.channelDim, _values(pointer.scales, pointer.scaleCount, MAX_COUNT)
 
 

@@ -27,9 +27,9 @@ class ClientModel(Model):
         super().set_operand_value_from_memory(index, memory, offset, length)
         self._borrowed.pop(index, None)
 
-    def finish(self) -> None:
+    def finish(self, *, is_strict: bool = False) -> None:
         """Take over the constants and check the model."""
         borrowed, self._borrowed = self._borrowed, {}
         for index, buffer in borrowed.items():
             super().set_operand_value(index, bytes(buffer))
-        super().finish()
+        super().finish(is_strict=is_strict)

@@ -19,12 +19,13 @@ from nnapi.drivers.reference import Context
 from nnapi.errors import ExecutionError, ModelError
 from nnapi.ir.builder import Builder
 from nnapi.ir.model import Model, Operation
-from nnapi.ir.verify import MAX_RANK, check_call, verify
+from nnapi.ir.verify import check_call, verify
 from nnapi.ops.op import Call, Op, Param, Result
 from nnapi.ops.table import OPERATIONS
 from nnapi.ops.types import B8, I32, INT32, MODEL, Array, Operand, Shape
 
 MAX_ELEMENTS: Final = 4096
+MAX_RANK: Final = 8
 """How large a tensor of a random model may be."""
 ATTEMPTS: Final = 200
 """How many proposals for one operation are tried before another operation is."""

@@ -16,7 +16,9 @@ from nnapi.ops.types import (
     BEYOND,
     I32,
     MAX_ELEMENTS,
+    MAX_RANK,
     MODEL,
+    OEM_SCALAR,
     OMITTED,
     Q8PC,
     Dimensions,
@@ -26,8 +28,6 @@ from nnapi.ops.types import (
 
 MAX_DEPTH = 32
 """How deep referenced models may nest."""
-MAX_RANK = 8
-"""No operation of the table takes more; extensions may reshape through six."""
 MAX_SCALE = float(np.finfo(np.float32).max)
 """NNAPI's scales are of 32 bits."""
 
@@ -71,10 +71,21 @@ def level_name(level: int | None) -> str:
 
 def levels(model: Model) -> list[LevelNeed]:
     """Verify `model` and return each need of a feature level above 1, operation by operation."""
-    return _levels(model, depth=0, seen={})
+    return _levels(model, depth=0, seen={}, refused=None)
 
 
-def _levels(model: Model, depth: int, seen: dict[int, int]) -> list[LevelNeed]:
+def refused_operations(model: Model) -> dict[int, ModelError]:
+    """Operations whose operands do not go together, by index, and why; ModelError where the model is not well formed.
+
+    NNAPI's models may hold such operations: devices refuse them, and to run them fails.
+    """
+    refused: dict[int, ModelError] = {}
+    _levels(model, depth=0, seen={}, refused=refused)
+    return refused
+
+
+def _levels(model: Model, depth: int, seen: dict[int, int], refused: dict[int, ModelError] | None) -> list[LevelNeed]:
+    """Needs of all operations; an operation that is wrong in itself is raised, or put into `refused`."""
     if depth > MAX_DEPTH:
         raise ModelError(f"referenced models nest deeper than {MAX_DEPTH}")
     if not model.operations:
@@ -87,24 +98,34 @@ def _levels(model: Model, depth: int, seen: dict[int, int]) -> list[LevelNeed]:
         if problem:
             raise ModelError(f"operand {i}{f' {operand.name!r}' if operand.name else ''}: {problem}")
     written = _check_boundary(model)
-    for operation in model.operations:
+    for n, operation in enumerate(model.operations):
         _check_edges(model, operation, written)
-        for body in model.referenced(operation):
-            # Models share bodies, and bodies bodies: each is checked again only where it lies deeper.
-            if seen.get(id(body), 0) <= depth:
-                found = _levels(body, depth + 1, seen)
-                needs += [] if id(body) in seen else found
-                seen[id(body)] = depth + 1
-        if operation.is_extension:
-            _check_extension(model, operation)
-        else:
-            call = model.call(operation)
-            check_call(call)
-            needs += [LevelNeed(operation.label, need) for need in call.needs()]
+        try:
+            needs += _needs_of(model, operation, depth, seen)
+        except ModelError as error:
+            if refused is None:
+                raise
+            refused[n] = error
     for i in model.outputs:
         if i not in model.producers:
             raise ModelError(f"output operand {i} {model.operands[i].name!r} is written by no operation")
     return needs
+
+
+def _needs_of(model: Model, operation: Operation, depth: int, seen: dict[int, int]) -> list[LevelNeed]:
+    needs: list[LevelNeed] = []
+    for body in model.referenced(operation):
+        # Models share bodies, and bodies bodies: each is checked again only where it lies deeper.
+        if seen.get(id(body), 0) <= depth:
+            found = _levels(body, depth + 1, seen, refused=None)
+            needs += [] if id(body) in seen else found
+            seen[id(body)] = depth + 1
+    if operation.is_extension:
+        _check_extension(model, operation)
+        return needs
+    call = model.call(operation)
+    check_call(call)
+    return needs + [LevelNeed(operation.label, need) for need in call.needs()]
 
 
 def operand_problem(operand: Operand) -> str:
@@ -143,6 +164,8 @@ def _quantization_problem(operand: Operand) -> str:
         return f"{len(quant.scales)} scales for {size} channels" if size and size != len(quant.scales) else ""
     if operand.channel_quant is not None:
         return f"{t.name} takes no per-channel scales"
+    if t.is_oem:
+        return ""
     if t.is_quantized:
         return "" if scale > 0 else f"scale is 0, must be positive for {t.name}"
     return "" if scale == 0 or t == I32 else f"scale is {scale}, must be 0 for {t.name}"
@@ -158,6 +181,8 @@ def _value_problem(operand: Operand) -> str:
         return f"value is a {type(value).__name__}, must be an array"
     if value.dtype != t.dtype:
         return f"value is {value.dtype}, must be {t.dtype} for {t.name}"
+    if t == OEM_SCALAR:  # as long as its manufacturer says
+        return "" if value.ndim == 1 else f"value has shape {value.shape}, must be bytes [n]"
     return "" if value.shape == operand.dimensions else f"value has shape {value.shape}, must be {operand.dimensions}"
 
 

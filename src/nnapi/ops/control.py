@@ -14,7 +14,7 @@ import numpy as np
 from nnapi.ops.op import Call, Op, Param, Result, Signature
 from nnapi.ops.types import B8, MODEL, Array, Operand, OperandType, Shape
 
-ANY = tuple(t for t in OperandType if t != MODEL)
+ANY = tuple(t for t in OperandType if t != MODEL and not t.is_oem)
 INPUTS = Param("inputs", ANY, variadic=True, omissible=True)
 OUTPUTS = (Result("outputs", ANY, variadic=True),)
 

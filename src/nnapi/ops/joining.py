@@ -11,6 +11,7 @@ from nnapi.ops.numeric import dequantize, quantize
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, same
 from nnapi.ops.shape import axis_of
 from nnapi.ops.types import BEYOND, F16, F32, I32, INT32, Q8, Q8S, Q16SYMM, Array, Operand, Shape
+from nnapi.ops.unary import ANY_RANK
 
 MAX_OUTPUTS = 2**16
 """More parts than any model has; a number without a limit would be a way to take all memory."""
@@ -108,7 +109,7 @@ def _split(call: Call) -> list[Array]:
 
 SPLIT = Op(
     "SPLIT", 87, 3,
-    (Signature((Param("input", "T", rank=(1, 8)), Param("axis", INT32), Param("num_splits", INT32))),),
+    (Signature((Param("input", "T", rank=ANY_RANK), Param("axis", INT32), Param("num_splits", INT32))),),
     (Result("outputs", "T", quant="input", variadic=True),), same(SINCE_3),
     infer=_split_shapes, reference=_split, formula="input cut into num_splits equal parts along axis",
 )  # fmt: skip

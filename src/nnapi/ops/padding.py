@@ -9,6 +9,7 @@ import numpy as np
 from nnapi.ops.integers import PADDINGS, SINCE_2, bounded, empty_needs, padded, paddings
 from nnapi.ops.op import Call, Need, Op, Param, Result, Signature, Types, same
 from nnapi.ops.types import BEYOND, F16, F32, FLOAT16, FLOAT32, I32, INT32, Q8, Q8S, Q16SYMM, Array, Shape
+from nnapi.ops.unary import ANY_RANK
 
 INPUT = Param("input", "T", rank=(1, 4))
 RESULT = (Result("output", "T", quant="input"),)
@@ -86,7 +87,7 @@ def _mirror_pad(call: Call) -> list[Array]:
 
 
 MIRROR_PAD = Op(
-    "MIRROR_PAD", 104, 7, (Signature((Param("input", "T", rank=(1, 8)), PADDINGS, Param("mode", INT32))),), RESULT,
+    "MIRROR_PAD", 104, 7, (Signature((Param("input", "T", rank=ANY_RANK), PADDINGS, Param("mode", INT32))),), RESULT,
     same({**dict.fromkeys((F32, F16, Q8, Q8S, I32), 7), Q16SYMM: BEYOND}), infer=_mirrored, reference=_mirror_pad,
     formula="input with paddings[i] elements mirrored at its edges; mode 0 does not repeat the edge, 1 does",
 )  # fmt: skip

@@ -27,10 +27,11 @@ from nnapi.ops.types import (
     Array,
     Shape,
 )
+from nnapi.ops.unary import ANY_RANK
 
 MAX_RANK = 4
 INPUT = Param("input", "T", rank=(1, MAX_RANK))
-ANY_RANK = Param("input", "T", rank=(1, 8))
+UNLIMITED = Param("input", "T", rank=ANY_RANK)
 RESULT = (Result("output", "T", quant="input"),)
 
 
@@ -193,7 +194,7 @@ def _tile(call: Call) -> list[Array]:
 
 
 TILE = Op(
-    "TILE", 89, 3, (Signature((ANY_RANK, Param("multiples", I32, rank=1))),), RESULT, same(SINCE_3),
+    "TILE", 89, 3, (Signature((UNLIMITED, Param("multiples", I32, rank=1))),), RESULT, same(SINCE_3),
     infer=_tiled, reference=_tile, formula="input repeated multiples[i] times along dimension i",
 )  # fmt: skip
 
@@ -210,7 +211,7 @@ def _reverse(call: Call) -> list[Array]:
 
 
 REVERSE = Op(
-    "REVERSE", 105, 7, (Signature((ANY_RANK, Param("axis", I32, rank=1))),), RESULT,
+    "REVERSE", 105, 7, (Signature((UNLIMITED, Param("axis", I32, rank=1))),), RESULT,
     same({**dict.fromkeys((F32, F16, Q8, Q8S, I32), 7), Q16SYMM: BEYOND}),
     infer=_reversed, reference=_reverse, formula="input back to front along dimension axis",
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nnapi.ops.integers import SINCE_2, SINCE_3, empty_needs, integers
 from nnapi.ops.op import Call, Op, Param, Result, Signature, same
 from nnapi.ops.types import I32, INT32, Array, Shape
+from nnapi.ops.unary import ANY_RANK
 
 RESULT = (Result("output", "T", quant="input"),)
 
@@ -35,7 +36,7 @@ def _slice(call: Call) -> list[Array]:
 
 SLICE = Op(
     "SLICE", 86, 3,
-    (Signature((Param("input", "T", rank=(1, 8)), Param("begin", I32, rank=1), Param("size", I32, rank=1))),),
+    (Signature((Param("input", "T", rank=ANY_RANK), Param("begin", I32, rank=1), Param("size", I32, rank=1))),),
     RESULT, same(SINCE_3), infer=_sliced, reference=_slice,
     formula="size[i] elements of input from begin[i] on in dimension i; a size of -1 takes the rest",
 )  # fmt: skip

@@ -18,6 +18,8 @@ Shape = tuple[int | None, ...] | None
 
 MAX_ELEMENTS: Final = 2**31 - 1
 """NNAPI counts bytes and elements of one operand in 32 bits."""
+MAX_RANK: Final = 64
+"""NumPy's limit: NNAPI has none for operands, only for what particular operations take."""
 
 
 class OperandType(enum.IntEnum):
@@ -43,6 +45,8 @@ class OperandType(enum.IntEnum):
     TENSOR_QUANT8_SYMM = 13
     TENSOR_QUANT8_ASYMM_SIGNED = 14
     MODEL = 15
+    OEM_SCALAR = 10000
+    TENSOR_OEM_BYTE = 10001
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -50,7 +54,7 @@ class OperandType(enum.IntEnum):
 
     @property
     def since(self) -> int:
-        return 1 if self <= 5 else 4 if self >= 14 else 3
+        return 1 if self <= 5 or self.is_oem else 4 if self >= 14 else 3
 
     @property
     def is_tensor(self) -> bool:
@@ -59,6 +63,11 @@ class OperandType(enum.IntEnum):
     @property
     def is_quantized(self) -> bool:
         return self in _ZERO_POINTS
+
+    @property
+    def is_oem(self) -> bool:
+        """Whether the type is one of the deprecated two that only a manufacturer's own operation takes."""
+        return self >= OEM_SCALAR
 
     @property
     def is_float(self) -> bool:
@@ -70,16 +79,20 @@ class OperandType(enum.IntEnum):
         return _ZERO_POINTS.get(self, (0, 0))
 
 
-FLOAT32, INT32, UINT32, F32, I32, Q8, BOOL, Q16SYMM, F16, B8, FLOAT16, Q8PC, Q16, Q8SYMM, Q8S, MODEL = OperandType
+(
+    FLOAT32, INT32, UINT32, F32, I32, Q8, BOOL, Q16SYMM, F16, B8, FLOAT16, Q8PC, Q16, Q8SYMM, Q8S, MODEL,
+    OEM_SCALAR, TENSOR_OEM_BYTE,
+) = OperandType  # fmt: skip
 """Short names for the operation tables: Q8 is TENSOR_QUANT8_ASYMM, Q8S its signed twin, Q8PC per channel."""
 
-_TENSORS = frozenset((F32, I32, Q8, Q16SYMM, F16, B8, Q8PC, Q16, Q8SYMM, Q8S))
+_TENSORS = frozenset((F32, I32, Q8, Q16SYMM, F16, B8, Q8PC, Q16, Q8SYMM, Q8S, TENSOR_OEM_BYTE))
 _ZERO_POINTS = {Q8: (0, 255), Q8S: (-128, 127), Q16: (0, 65535), Q8SYMM: (0, 0), Q16SYMM: (0, 0), Q8PC: (0, 0)}
 _DTYPES: dict[OperandType, np.dtype[Any]] = {
     FLOAT32: np.dtype("<f4"), F32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), F16: np.dtype("<f2"),
     INT32: np.dtype("<i4"), I32: np.dtype("<i4"), UINT32: np.dtype("<u4"), BOOL: np.dtype("?"), B8: np.dtype("?"),
     Q8: np.dtype("u1"), Q8S: np.dtype("i1"), Q8SYMM: np.dtype("i1"), Q8PC: np.dtype("i1"),
     Q16: np.dtype("<u2"), Q16SYMM: np.dtype("<i2"), MODEL: np.dtype("O"),
+    OEM_SCALAR: np.dtype("u1"), TENSOR_OEM_BYTE: np.dtype("u1"),
 }  # fmt: skip
 
 ANDROID: Final = {

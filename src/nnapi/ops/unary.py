@@ -9,9 +9,9 @@ import numpy as np
 from nnapi.ops.numeric import dequantize, quantize
 from nnapi.ops.op import Call, Kernel, Op, Param, Result, Signature, same
 from nnapi.ops.shape import same_shape
-from nnapi.ops.types import B8, F16, F32, I32, Q8, Q8S, Array, OperandType
+from nnapi.ops.types import B8, F16, F32, I32, MAX_RANK, Q8, Q8S, Array, OperandType
 
-ANY_RANK = (1, 8)
+ANY_RANK = (1, MAX_RANK)
 """The specification's "from 1": no more dimensions than a model may have."""
 
 

@@ -13,7 +13,7 @@ from nnapi.drivers.driver import Accept, Driver
 from nnapi.ir.model import Model
 from nnapi.ops.op import Op, Param, Result, Signature, TypeExpr
 from nnapi.ops.table import OPERATIONS
-from nnapi.ops.types import ANDROID, BEYOND, OperandType
+from nnapi.ops.types import ANDROID, BEYOND, MAX_RANK, OperandType
 from nnapi.passes.layout import to_layout
 
 USES = 24
@@ -84,7 +84,10 @@ def _inputs(op: Op, signature: Signature) -> Iterator[str]:
 def _rank(param: Param) -> str:
     if param.rank is None:
         return ""
-    return str(param.rank) if isinstance(param.rank, int) else f"{param.rank[0]} to {param.rank[1]}"
+    if isinstance(param.rank, int):
+        return str(param.rank)
+    low, high = param.rank
+    return f"{low} or more" if high == MAX_RANK else f"{low} to {high}"
 
 
 def _notes(op: Op, param: Param) -> str:
@@ -126,7 +129,7 @@ def _type(expr: TypeExpr) -> str:
         return expr
     if isinstance(expr, OperandType):
         return expr.name
-    others = [t for t in OperandType if t not in expr]
+    others = [t for t in OperandType if t not in expr and not t.is_oem]
     return " or ".join(t.name for t in expr) if len(others) > 2 else f"any but {' and '.join(t.name for t in others)}"
 
 

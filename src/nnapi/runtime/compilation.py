@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from nnapi import __version__
 from nnapi.drivers.driver import Deadline, Preference
-from nnapi.errors import CompileError
+from nnapi.errors import CompileError, UnsupportedOperation
 from nnapi.ir.model import Model as IrModel
 from nnapi.ops.types import Operand
 from nnapi.runtime import log
@@ -21,7 +21,7 @@ from nnapi.runtime.device import Device, devices
 from nnapi.runtime.digest import key_of
 from nnapi.runtime.entry import read_entry, write_entry
 from nnapi.runtime.model import Model
-from nnapi.runtime.program import Program
+from nnapi.runtime.program import Program, refused_program
 from nnapi.runtime.retyped import quant_of, retyped
 from nnapi.runtime.slot import Slot, slots_of
 from nnapi.runtime.view import Buffer, bytes_of
@@ -144,9 +144,20 @@ class Compilation:
         try:
             deadline = Deadline.after(self._timeout)
             deadline.check("compiling")
-            self._program = self._compiled(model, self._target(), deadline)
+            self._program = self._refused() or self._compiled(model, self._target(), deadline)
         except Exception as error:
             raise result_of(error) from error
+
+    def _refused(self) -> Program | None:
+        """What a model with operations that no device can run becomes; UnsupportedOperation where one must."""
+        why = next(iter(self.model.refused.values()), None)
+        if why is None:
+            return None
+        if self.devices is not None:
+            names = ", ".join(device.name for device in self.devices)
+            message = f"no device of {names} takes it: {why.message}"
+            raise UnsupportedOperation(message, operation=why.operation, hint=why.hint)
+        return refused_program(self.model.ir, why)
 
     def _target(self) -> Target:
         found = devices() if self.devices is None else self.devices
@@ -183,6 +194,8 @@ class Compilation:
         scales and zero points always do. BAD_DATA where the model does not take them.
         """
         general, model = self.require_program(), self.model.ir
+        if self.model.refused:
+            return general, outputs
         if inputs == model.input_operands and outputs == model.output_operands:
             return general, outputs
         own = (*model.input_operands, *model.output_operands)

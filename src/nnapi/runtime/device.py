@@ -57,7 +57,7 @@ class Device:
         if not model.is_finished:
             bad_state("the model is not finished")
         taken = [False] * len(model.order)
-        for place, accepts in zip(model.order, supported_operations(self.driver, model.ir)):
+        for place, accepts in zip(model.order, _supported(self.driver, model)):
             taken[place] = accepts
         return taken
 
@@ -66,6 +66,14 @@ class Device:
         if name == COMPOSITE.rstrip("/"):  # every device takes their decompositions
             return True
         return name in extensions_of(self.driver)
+
+
+def _supported(driver: Driver, model: Model) -> list[bool]:
+    if not model.refused:
+        return supported_operations(driver, model.ir)
+    alone = (extract(model.ir, (n,)).model for n in range(len(model.order)) if n not in model.refused)
+    taken = iter([_takes_all(driver, legalize(part, driver)) for part in alone])
+    return [n not in model.refused and next(taken) for n in range(len(model.order))]
 
 
 def supported_operations(driver: Driver, model: IrModel) -> list[bool]:

@@ -24,6 +24,10 @@ COMPOSITES: Final = (
     "ERF", "GELU", "SILU", "MISH", "SOFTPLUS", "LAYER_NORM", "RMS_NORM", "GROUP_NORM", "SCALED_DOT_PRODUCT_ATTENTION",
 )  # fmt: skip
 """In the order of their codes, which must not change."""
+OEM_CODE: Final = 10000
+"""NNAPI's code of the one operation that manufacturers had before there were extensions."""
+OEM: Final = "android.oem/OEM_OPERATION"
+"""What it is here: an extension's that no device has."""
 CALL: Final = "call"
 """The one operation of org.pytorch.aten."""
 OVERLOAD: Final = 0

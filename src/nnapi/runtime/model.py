@@ -12,12 +12,13 @@ import numpy as np
 from nnapi.errors import ModelError
 from nnapi.ir.model import ATEN, Operation
 from nnapi.ir.model import Model as IrModel
-from nnapi.ir.verify import operand_problem, verify
+from nnapi.ir.verify import operand_problem, refused_operations, verify
 from nnapi.ops.op import Need
 from nnapi.ops.table import CODES
-from nnapi.ops.types import BEYOND, INT32, MODEL, OMITTED, Q8PC, Array, ChannelQuant, Operand, OperandType
+from nnapi.ops.types import BEYOND, INT32, MODEL, OEM_SCALAR, OMITTED, Q8PC, Array, ChannelQuant, Operand, OperandType
+from nnapi.runtime import log
 from nnapi.runtime.codes import COPIED_BYTES, bad_data, bad_state
-from nnapi.runtime.extensions import CALL, OVERLOAD, join_code, operations_of, split_code
+from nnapi.runtime.extensions import CALL, OEM, OEM_CODE, OVERLOAD, join_code, operations_of, split_code
 from nnapi.runtime.memory import FileMemory, Memory
 from nnapi.runtime.view import Buffer, bytes_of, typed
 
@@ -27,7 +28,7 @@ _ATEN: Final = ATEN.rstrip("/")
 class Model:
     """A model being built, then finished; `ir` is what it became, its operations in an order they can run in.
 
-    `order` says, for each operation of `ir`, the how many-th it was added.
+    `order` says, for each operation of `ir`, the how many-th it was added; `refused` which of them no device can run.
 
     >>> model = Model()
     >>> for type_code, dimensions in ((3, [2]), (3, [2]), (1, []), (3, [2])):
@@ -43,6 +44,7 @@ class Model:
     def __init__(self) -> None:
         self.ir: IrModel
         self.order: tuple[int, ...] = ()
+        self.refused: dict[int, ModelError] = {}
         self.is_finished = False
         self._is_invalid = False
         self._operands: list[Operand] = []
@@ -101,9 +103,9 @@ class Model:
             bad_data(f"operand {index} is a MODEL, its value is set from a model")
         if operand.type.is_tensor and operand.elements is None:
             bad_data(f"operand {index} has dimensions {operand.dimensions}, a constant's must all be known")
-        if data.nbytes != operand.bytes:
+        if operand.type != OEM_SCALAR and data.nbytes != operand.bytes:
             bad_data(f"operand {index} is given {data.nbytes} bytes, {operand.type.name} takes {operand.bytes}")
-        value = typed(data, operand.type, operand.dimensions)
+        value = data if operand.type == OEM_SCALAR else typed(data, operand.type, operand.dimensions)
         self._operands[index] = replace(operand, value=value)
 
     def set_operand_symm_per_channel_quant_params(self, index: int, axis: int, scales: Sequence[float]) -> None:
@@ -168,6 +170,8 @@ class Model:
         self._operations.append(operation)
 
     def _builtin(self, code: int, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Operation:
+        if code == OEM_CODE:
+            return Operation(OEM, inputs, outputs)
         op = CODES.get(code)
         if op is None:
             bad_data(f"{code} is no operation's code")
@@ -217,10 +221,11 @@ class Model:
         self._require_unfinished("relax_computation_float32_to_float16")
         self._relaxed = bool(allow)
 
-    def finish(self) -> None:
+    def finish(self, *, is_strict: bool = True) -> None:
         """Check the model as a whole; nothing can be changed afterwards.
 
-        BAD_DATA where it is no valid model, which then stays unusable.
+        BAD_DATA where it is no valid model, which then stays unusable. Unless `is_strict`, operations whose operands
+        do not go together are kept, as Android does: devices refuse them, and to run them is OP_FAILED.
         """
         self._require_unfinished("finish")
         self._is_invalid = True
@@ -234,9 +239,14 @@ class Model:
             self._relaxed,
         )
         try:
-            verify(ir)
+            if is_strict:
+                verify(ir)
+            else:
+                self.refused = refused_operations(ir)
         except ModelError as error:
             bad_data(str(error))
+        for why in self.refused.values():
+            log.info(f"an operation that no device will run: {why}")
         self.ir, self.order = ir, order
         self.is_finished, self._is_invalid = True, False
 

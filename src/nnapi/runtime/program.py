@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from nnapi.drivers.driver import LOOP_TIMEOUT, NO_DEADLINE, Deadline, Interruptible, Prepared
 from nnapi.drivers.reference import PreparedReference
+from nnapi.errors import ModelError
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array
 from nnapi.runtime import log
-from nnapi.runtime.codes import ResultCode, code_of
+from nnapi.runtime.codes import ResultCode, ResultError, code_of
 
 Arrays = Sequence[Array | None]
 FINAL: Final = frozenset((
@@ -134,3 +135,21 @@ class Program:
         for step in self.steps:
             values.update(zip(step.outputs, step.run([values[i] for i in step.inputs], None, limits)))
         return [values[i] for i in self.outputs]  # type: ignore[misc]
+
+
+class _Refused:
+    """Operations that cannot run: every run says why."""
+
+    def __init__(self, why: ModelError) -> None:
+        self._why = why
+
+    def run(self, inputs: Arrays, outputs: Sequence[Array] | None = None) -> NoReturn:
+        why = self._why
+        raise ResultError(ResultCode.OP_FAILED, why.message, operation=why.operation, hint=why.hint)
+
+
+def refused_program(model: Model, why: ModelError) -> Program:
+    """The program of a model with an operation whose operands do not go together: OP_FAILED whenever it runs."""
+    operations = tuple(range(len(model.operations)))
+    step = Step("reference", _Refused(why), model.inputs, model.outputs, operations, lambda: model, falls_back=False)
+    return Program([step], model.inputs, model.outputs, 0, is_optimized=False, is_planned=False)

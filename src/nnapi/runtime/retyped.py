@@ -10,13 +10,13 @@ from nnapi.ir.model import Model, Operation
 from nnapi.ir.specialize import specialize
 from nnapi.ir.verify import verify
 from nnapi.ops.types import F32, Operand
-from nnapi.runtime.codes import bad_data
+from nnapi.runtime.codes import ResultCode, ResultError
 
 
 def retyped(model: Model, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> Model:
     """`model` on other inputs and outputs; where it cannot take an input's scale, on that input requantized.
 
-    BAD_DATA where it does not take them either way.
+    OP_FAILED where it does not take them either way.
     """
     try:
         return _checked(_on(model, inputs, outputs), inputs)
@@ -24,7 +24,8 @@ def retyped(model: Model, inputs: Sequence[Operand], outputs: Sequence[Operand])
         try:
             return _checked(_requantized(model, inputs, outputs), inputs)
         except ModelError:
-            bad_data(f"the model does not take these operand types: {error}")
+            message = f"the model does not take these operand types: {error.message}"
+            raise ResultError(ResultCode.OP_FAILED, message, operation=error.operation, hint=error.hint) from error
 
 
 def _checked(model: Model, inputs: Sequence[Operand]) -> Model:

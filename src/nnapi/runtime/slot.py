@@ -36,10 +36,10 @@ class Slot:
         if code != own.type:
             bad_data(f"{self.kind} {self.index} is {own.type.name}, given operand type {code}")
         given = operand_of(code, dimensions, scale, zero_point)
-        combined = combine(own.dimensions, given.dimensions)
-        if combined is None:
-            bad_data(f"{self.kind} {self.index} has dimensions {own.dimensions}, given {given.dimensions}")
-        changed = replace(own, dimensions=combined, scale=given.scale, zero_point=given.zero_point)
+        if combine(own.dimensions, given.dimensions) != given.dimensions:
+            hint = "what the model specifies may not be left open"
+            bad_data(f"{self.kind} {self.index} has dimensions {own.dimensions}, given {given.dimensions}", hint=hint)
+        changed = replace(own, dimensions=given.dimensions, scale=given.scale, zero_point=given.zero_point)
         return self if changed == own else Slot(self.kind, self.index, changed)
 
     def known(self) -> Slot:
