@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+import nnapi
 from nnapi.errors import ModelError, UnsupportedOperation, UsageError
 from nnapi.exporters.tflite import check_tflite, export_tflite, save_tflite, writer
 from nnapi.exporters.tflite.table import ROWS
@@ -206,3 +207,90 @@ def test_omitted_operands_have_no_tensor() -> None:
 def test_versions_name_operators() -> None:
     for name in (*VERSIONS, *DATA_INPUT):
         assert hasattr(schema.BuiltinOperator, name)
+
+
+def unpacked(model: Model) -> Any:
+    """The model's TFLite file as the schema's objects."""
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(export_tflite(model)))
+
+
+def same_names() -> Model:
+    """Every operand has the name of the input, as passes may leave it."""
+    b = Builder("same")
+    x = b.input("x", F32, (1, 4))
+    y = b.add("ADD", {"input0": x, "input1": b.input("x", F32, (1, 4)), "activation": 0}, name="x")
+    b.output(b.add("RELU", {"input": y}, name="x"), y, names=["x", "x"])
+    return b.finish()
+
+
+def quantized_with_its_name() -> Model:
+    """The tensor before the last DEQUANTIZE is called as the output is."""
+    b = Builder("float ends")
+    q = b.add("QUANTIZE", {"input": b.input("x", F32, (1, 4))}, Operand(Q8S, (), 0.1, 0, name="x"))
+    b.output(b.add("DEQUANTIZE", {"input": q}, name="x"), names=["y"])
+    return b.finish()
+
+
+def branches() -> Model:
+    def branch(kind: str) -> Model:
+        b = Builder(kind)
+        given = {"input0": b.input("v", F32, (2,)), "input1": np.ones(2, np.float32), "activation": 0}
+        b.output(b.add("RELU", {"input": b.add(kind, given, name="v")}, name="v"), names=["v"])
+        return b.finish()
+
+    b = Builder("branches")
+    condition, x = b.input("c", B8, (1,)), b.input("v", F32, (2,))
+    given = {"condition": condition, "then_model": b.model(branch("ADD")), "else_model": b.model(branch("SUB"))}
+    b.output(*b.add_many("IF", given | {"inputs": [x]}, [Operand(F32, (2,), name="v")]), names=["v"])
+    return b.finish()
+
+
+NAMED: dict[str, tuple[Model, list[str], list[str]]] = {
+    "all alike": (same_names(), ["x", "x_1"], ["x", "x_1"]),
+    "before DEQUANTIZE": (quantized_with_its_name(), ["x"], ["y"]),
+    "subgraphs": (branches(), ["c", "v"], ["v"]),
+    "none": (one("RELU", {"input": variable(3)}, F32)[0], ["input"], ["output0"]),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_tensor_has_a_name_of_its_own_and_the_signature_the_models(name: str) -> None:
+    model, inputs, outputs = NAMED[name]
+    file = unpacked(model)
+    for graph in file.subgraphs:
+        names = [tensor.name for tensor in graph.tensors]
+        assert all(names)
+        assert len(set(names)) == len(names)
+    (signature,) = file.signatureDefs
+    assert signature.signatureKey == b"serving_default"
+    graph = file.subgraphs[signature.subgraphIndex]
+    assert [(m.name.decode(), m.tensorIndex) for m in signature.inputs] == list(zip(inputs, graph.inputs))
+    assert [(m.name.decode(), m.tensorIndex) for m in signature.outputs] == list(zip(outputs, graph.outputs))
+    assert [graph.tensors[i].name.decode() for i in graph.inputs] == inputs
+
+
+def test_an_intermediate_tensor_gives_its_name_to_the_output() -> None:
+    b = Builder()
+    y = b.add("RELU", {"input": b.input("x", F32, (2,))}, name="y")
+    b.output(b.add("TANH", {"input": y}), names=["y"])
+    (graph,) = unpacked(b.finish()).subgraphs
+    assert [graph.tensors[i].name for i in graph.outputs] == [b"y"]
+
+
+def test_a_file_says_who_wrote_it() -> None:
+    file = unpacked(layer())
+    assert file.description == f"nnapi {nnapi.__version__}: layer".encode()
+    found = {m.name.decode(): bytes(file.buffers[m.buffer].data).decode() for m in file.metadata}
+    assert found == {"producer_name": "nnapi", "producer_version": nnapi.__version__}
+
+
+PADDED = {
+    "PAD_V2": ("PAD_V2", {"input": variable(2, 3), "paddings": np.ones((2, 2), np.int32), "pad_value": 1.5}),
+    "MAX_POOL_2D": ("MAX_POOL_2D", POOL | window("none", [1, 0, 1, 0], (2, 2))),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_what_is_padded_with_is_a_scalar(name: str) -> None:
+    (graph,) = unpacked(one(*PADDED[name], F32)[0]).subgraphs
+    assert graph.tensors[graph.operators[0].inputs[2]].shape.size == 0

@@ -16,6 +16,7 @@ from nnapi.drivers.roofline import Roofline
 from nnapi.drivers.saturation import saturates
 from nnapi.errors import CompileError, ExecutionError, MissingExtra
 from nnapi.ir.model import COMPOSITE, Model, Operation
+from nnapi.ir.names import names_of
 from nnapi.ops.types import Q8PC, Q8S, Array, Operand
 
 try:
@@ -23,7 +24,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("device 'openvino'", extra="openvino") from error
 
-from nnapi.exporters.onnx import check_onnx, export_onnx, input_names
+from nnapi.exporters.onnx import check_onnx, export_onnx
 
 NAME: Final = "OpenVINO"
 FLOAT: Final = Roofline(65e9, 12e9, operation_seconds=1e-6, launch_seconds=30e-6)
@@ -156,7 +157,7 @@ class _Request:
         self._count = len(inputs)
         self._operands = outputs
         # What nobody reads is no input any more, and a port may have further names.
-        places = {name: i for i, name in enumerate(input_names(inputs))}
+        places = {name: i for i, name in enumerate(names_of(inputs, "input"))}
         read = [next(places[name] for name in port.names if name in places) for port in compiled.inputs]
         self._entries = [_Port.of(k, i, request.get_input_tensor(k)) for k, i in enumerate(read)]
         # A shape may depend on values here where NNAPI's inference knows it.

@@ -12,8 +12,9 @@ import numpy as np
 from nnapi.drivers.driver import Driver, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
 from nnapi.errors import CompileError, ExecutionError, NnapiError
+from nnapi.ir.names import names_of
 from nnapi.ir.verify import compatible
-from nnapi.ops.types import Array, Operand
+from nnapi.ops.types import Array
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.gate import Gate, Refusal
 from nnapi.partitioning.plan import Plan
@@ -118,15 +119,6 @@ class Session:
             wanted = tuple(d or "any" for d in operand.dimensions)
             raise ExecutionError(f"input {self.input_names[i]!r} has shape {array.shape}, must have {wanted}")
         return array
-
-
-def names_of(operands: Sequence[Operand], kind: str) -> tuple[str, ...]:
-    """A distinct name for each operand: its own, or `input0`, `input1`, ..."""
-    names: list[str] = []
-    for i, operand in enumerate(operands):
-        name = operand.name or f"{kind}{i}"
-        names.append(name if name not in names else f"{name}_{i}")
-    return tuple(names)
 
 
 def build_session(

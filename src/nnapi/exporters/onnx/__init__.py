@@ -13,14 +13,14 @@ except ModuleNotFoundError as error:
     raise MissingExtra("the ONNX format", extra="onnx") from error
 
 from nnapi.exporters.onnx import writer
-from nnapi.exporters.onnx.lowering import Lowering, input_names, lower_model
+from nnapi.exporters.onnx.lowering import Lowering, lower_model
 from nnapi.exporters.onnx.table import ROWS
 from nnapi.exporters.onnx.writer import OPSET, File
 from nnapi.ir.file import writing
 from nnapi.ir.model import Model
 from nnapi.ir.verdict import Verdict
 
-__all__ = ["OPSET", "check_onnx", "export_onnx", "input_names", "save_onnx"]
+__all__ = ["OPSET", "check_onnx", "export_onnx", "save_onnx"]
 
 
 def check_onnx(model: Model, *, shapes_follow: bool = False) -> list[Verdict]:

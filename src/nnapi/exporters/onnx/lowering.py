@@ -18,6 +18,7 @@ from nnapi.exporters.lowering import BaseLowering, BaseNode, BaseRow, Refused, r
 from nnapi.exporters.onnx.writer import ELEMENTS, File, Graph, Port, Value
 from nnapi.exporters.padding import padded_pools
 from nnapi.ir.model import Model, Operation
+from nnapi.ir.names import names_of
 from nnapi.ir.specialize import specialize
 from nnapi.ir.verdict import ACCEPT, Reject, Verdict
 from nnapi.ops.numeric import NONE, RELU, RELU1, RELU6, activation_range
@@ -193,7 +194,7 @@ class Lowering(BaseLowering[Node]):
 
     def run(self) -> list[Verdict]:
         """Lower every operation that ONNX takes; a verdict each."""
-        for i, name in zip(self.model.inputs, input_names(self.model.input_operands)):
+        for i, name in zip(self.model.inputs, names_of(self.model.input_operands, "input")):
             value, operand = self.file.value(), self.model.operands[i]
             self.file.name(value, name)
             self.graph.inputs.append(Port.of(value, operand))
@@ -318,15 +319,6 @@ class Lowering(BaseLowering[Node]):
         for (i, image), value in self.forms.items():
             if self.model.operands[i].name and not image:
                 self.file.name(value, self.model.operands[i].name)
-
-
-def input_names(operands: Sequence[Operand]) -> list[str]:
-    """What a model's inputs are called in its ONNX file: distinct, their own names or `input0`, `input1`, ..."""
-    names: list[str] = []
-    for n, operand in enumerate(operands):
-        name = operand.name or f"input{n}"
-        names.append(name if name not in names else f"{name}_{n}")
-    return names
 
 
 def real_dtype(operand: Operand) -> np.dtype[Any]:

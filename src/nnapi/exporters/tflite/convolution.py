@@ -106,7 +106,7 @@ def _padded(node: Node, filter: Sequence[int], fill: float | None = None) -> tup
     if fill is None:
         node.emit("PAD", [tensor, paddings], [result], schema.PadOptionsT())
     else:
-        value = node.constant(np.full((1,), fill), x)
+        value = node.constant(fill, x)
         node.emit("PADV2", [tensor, paddings, value], [result], schema.PadV2OptionsT())
     return result, schema.Padding.VALID
 

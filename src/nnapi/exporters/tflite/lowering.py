@@ -14,6 +14,7 @@ from nnapi.exporters.lowering import BaseLowering, BaseNode, BaseRow, require
 from nnapi.exporters.tflite.flattening import flattening
 from nnapi.exporters.tflite.writer import MAX_BYTES, TENSOR_TYPES, Flatbuffer, Graph
 from nnapi.ir.model import Model, Operation
+from nnapi.ir.names import names_of
 from nnapi.ir.verdict import Verdict
 from nnapi.ops.types import F16, F32, I32, MODEL, Q8, Q8S, Q16SYMM, Operand, OperandType
 
@@ -113,6 +114,8 @@ class Lowering(BaseLowering[Node]):
         self.graph.inputs = self._boundary(self.model.inputs)
         verdicts = [self.lower(operation) for operation in self.model.operations]
         self.graph.outputs = self._boundary(self.model.outputs)
+        self.graph.input_names = names_of(self.model.input_operands, "input")
+        self.graph.output_names = names_of(self.model.output_operands, "output")
         return verdicts
 
     def _boundary(self, indexes: Sequence[int]) -> list[int]:

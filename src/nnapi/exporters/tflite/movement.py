@@ -130,7 +130,7 @@ def _pack(node: Node) -> None:
 
 
 def _pad_v2(node: Node) -> None:
-    value = node.constant(np.full((1,), node.scalar("pad_value")), node["input"])
+    value = node.constant(node.scalar("pad_value"), node["input"])
     node.emit("PADV2", [node.tensor("input"), node.tensor("paddings"), value], options=schema.PadV2OptionsT())
 
 

@@ -9,8 +9,10 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from nnapi import __version__
 from nnapi.errors import ModelError
 from nnapi.exporters.tflite.versions import DATA_INPUT, operator_version
+from nnapi.ir.names import Names
 from nnapi.ops.types import B8, F16, F32, I32, OMITTED, Q8, Q8PC, Q8S, Q8SYMM, Q16SYMM, Array, Operand, OperandType
 
 IDENTIFIER: Final = b"TFL3"
@@ -20,6 +22,9 @@ MAX_BYTES: Final = 2**31 - 1
 ALIGNMENT: Final = 16
 """What the schema promises of a buffer's address, relative to the file."""
 OMITTED_TENSOR: Final = -1
+SIGNATURE: Final = "serving_default"
+"""The name under which readers look for a model's inputs and outputs by name."""
+METADATA: Final = {"producer_name": "nnapi", "producer_version": __version__}
 
 _T = schema.TensorType
 TENSOR_TYPES: Final[dict[OperandType, int]] = {
@@ -69,7 +74,8 @@ class Flatbuffer:
         root = schema.Model.GetRootAs(header)
         pieces: list[bytes | memoryview] = []
         end = len(header)
-        for i, array in enumerate(self._arrays, 1):
+        texts = [np.frombuffer(text.encode(), np.uint8) for text in METADATA.values()]
+        for i, array in enumerate((*self._arrays, *texts), 1):
             gap = -(end + 4) % ALIGNMENT
             table = root.Buffers(i)._tab
             slot = table.Pos + table.Offset(4)
@@ -92,13 +98,17 @@ class Flatbuffer:
             for builtin, version in self._codes
         ]
         # A vector of no bytes keeps a place for each offset.
-        buffers = [schema.BufferT(), *(schema.BufferT(data=np.empty(0, np.uint8)) for _ in self._arrays)]
+        buffers = [schema.BufferT(), *(schema.BufferT(data=np.empty(0, np.uint8)) for _ in (*self._arrays, *METADATA))]
+        first = len(self._arrays) + 1
+        metadata = [schema.MetadataT(name=name, buffer=n) for n, name in enumerate(METADATA, first)]
         model = schema.ModelT(
             version=SCHEMA_VERSION,
             operatorCodes=codes,
             subgraphs=[graph.packable() for graph in self.graphs],
-            description=self.description or "nnapi",
+            description=": ".join(filter(None, (f"nnapi {__version__}", self.description))),
             buffers=buffers,
+            metadata=metadata,
+            signatureDefs=[self.graphs[0].signature()] if self.graphs else None,
         )
         builder = flatbuffers.Builder(4096)
         builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
@@ -114,6 +124,9 @@ class Graph:
         self.name = name
         self.inputs: list[int] = []
         self.outputs: list[int] = []
+        self.input_names: Sequence[str] = ()
+        self.output_names: Sequence[str] = ()
+        """What the signature calls them; as tensors an input and an output of one name have two."""
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
 
@@ -138,7 +151,7 @@ class Graph:
             shape=np.array([d or 1 for d in shape] if array is None else shape, np.int32),
             type=TENSOR_TYPES[operand.type],
             buffer=0 if array is None else self.file.buffer(array),
-            name=operand.name or f"t{len(self._tensors)}",
+            name=operand.name,
             quantization=_quantization(operand, scales),
             hasRank=True,
         )
@@ -153,7 +166,7 @@ class Graph:
             shape=np.array(values.shape, np.int32),
             type=_T.INT64,
             buffer=self.file.buffer(values.astype(np.int64)),
-            name=f"t{len(self._tensors)}",
+            name="",
             quantization=_quantization(Operand(I32), scales),
             hasRank=True,
         )
@@ -185,8 +198,30 @@ class Graph:
             operator.builtinOptions = options
         self._operators.append(operator)
 
+    def _name_tensors(self) -> None:
+        """Each tensor has a name of its own, and inputs and outputs have the first choice: readers go by names."""
+        wanted = dict(zip((*self.inputs, *self.outputs), (*self.input_names, *self.output_names)))
+        wanted |= dict(zip(self.inputs, self.input_names))  # an input that is an output too
+        names = Names()
+        for i in (*wanted, *(i for i in range(len(self._tensors)) if i not in wanted)):
+            self._tensors[i].name = names.fresh(wanted.get(i) or self._tensors[i].name or f"t{i}")
+
+    def signature(self) -> Any:
+        """Inputs and outputs by name, as the schema's object."""
+
+        def ends(names: Sequence[str], tensors: Sequence[int]) -> list[Any]:
+            return [schema.TensorMapT(name=name, tensorIndex=i) for name, i in zip(names, tensors)]
+
+        return schema.SignatureDefT(
+            inputs=ends(self.input_names, self.inputs),
+            outputs=ends(self.output_names, self.outputs),
+            signatureKey=SIGNATURE,
+            subgraphIndex=self.index,
+        )
+
     def packable(self) -> Any:
         """The subgraph as the schema's object."""
+        self._name_tensors()
         return schema.SubGraphT(
             tensors=self._tensors,
             inputs=np.array(self.inputs, np.int32),
