@@ -10,6 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "nnapi"
 RANKS = {
     "errors": 0,
+    "telemetry": 0,
     "ops": 1,
     "ir": 2,
     "exporters": 3,

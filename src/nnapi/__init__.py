@@ -11,6 +11,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nnapi.telemetry import switch_off
+
+switch_off()  # whatever part of the package is imported, this comes first
+
 __version__ = "0.1.0"
 
 _PUBLIC = {
