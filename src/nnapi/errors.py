@@ -19,6 +19,17 @@ NnapiError
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Text in one line that no terminal obeys: escapes, line ends, marks of direction and the like as `\\x1b`, `\\n`.
+
+    >>> printable("a\\x1b[31mb\\n\\u202e")
+    'a\\\\x1b[31mb\\\\n\\\\u202e'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class NnapiError(Exception):
     """Something the caller can act on; `stage`, `operation`, `location` and `hint` say where and how.
 
@@ -42,7 +53,7 @@ class NnapiError(Exception):
         where = f"{self.operation}: " if self.operation else ""
         source = f" (from {self.location})" if self.location else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{where}{self.message}{source}{hint}"
+        return printable(f"{where}{self.message}{source}{hint}")
 
 
 class ModelError(NnapiError):

@@ -5,6 +5,8 @@ Exit status: 0 for success, 1 for a failure that is explained, 2 for wrong usage
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from importlib import import_module
@@ -13,6 +15,7 @@ from typing import Final
 import click
 
 from nnapi import __version__
+from nnapi.cli.output import say
 
 COMMANDS: Final = {
     "convert": "Turn a trained model into .nnapi or .tflite.",
@@ -27,6 +30,14 @@ COMMANDS: Final = {
     "conformance": "Run NNAPI conformance cases on a driver.",
 }
 """Subcommand -> one line of help; the command itself is `command` in the module of that name, loaded when used."""
+UNWRITTEN: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Errors of writing; those of files are translated where they are written, so the others are standard output's."""
+
+
+class _Interrupted(click.ClickException):
+    """Ctrl-C."""
+
+    exit_code = 130
 
 
 class _Lazy(click.Group):
@@ -40,6 +51,12 @@ class _Lazy(click.Group):
             return None
         command: click.Command = import_module(f"nnapi.cli.{name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:  # click would print an empty line
+            raise _Interrupted("interrupted") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -64,23 +81,36 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = [a for a in arguments if a != "--debug"]
     try:
         result = cli.main(arguments, prog_name="nnapi", standalone_mode=False)
-        sys.stdout.flush()
-    except click.exceptions.Abort:
-        return _fail("interrupted", 130)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except click.ClickException as error:
+        return _show(error)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except BrokenPipeError:
-        # Who reads our output has gone; without this, the interpreter complains once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except SystemExit as done:  # click: who reads standard output has gone
+        return int(done.code or 0)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITTEN:
+            return _unwritten(error)
         if debug:
             raise
         return _explain(error)
     return result if isinstance(result, int) else 0
+
+
+def _unwritten(error: OSError) -> int:
+    """Standard output takes no more: what is left of it goes nowhere, so that Python does not complain at its exit."""
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1 if error.errno == errno.EPIPE else _fail(f"cannot write to standard output: {error.strerror}", 1)
+
+
+def _show(error: click.ClickException) -> int:
+    """What click says, by our own printer: arguments are names of files, and anybody's."""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        say(error.ctx.get_usage(), err=True)
+    return _fail(error.format_message(), error.exit_code)
 
 
 def _explain(error: Exception) -> int:
@@ -96,5 +126,5 @@ def _explain(error: Exception) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo(f"nnapi: {message}", err=True)
+    say(f"nnapi: {message}", err=True)
     return status

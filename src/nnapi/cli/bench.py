@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from nnapi.bench.measure import measure, random_inputs
 from nnapi.bench.record import Record
 from nnapi.cli.options import load_model, session_options
-from nnapi.cli.output import json_option, milliseconds, print_json, print_table, progress, size
+from nnapi.cli.output import json_option, milliseconds, print_json, print_table, progress, say, size
 from nnapi.drivers.driver import Precision, Preference
 from nnapi.ops.types import Array
 from nnapi.pipeline import compile, optimize
@@ -45,17 +42,16 @@ def command(
         )  # fmt: skip
     if against is not None:
         return _compare(source, session, inputs, against.split(","), threads, repeats, as_json)
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("Measuring", total=1.0)
+    with progress("Measuring") as show:
         record = measure(
             session, inputs, warmup=warmup, seconds=seconds, repeats=repeats, threads=threads, precision=precision,
-            load=loading, progress=lambda share: bar.update(task, completed=share),
+            load=loading, progress=lambda share: show(f"{share:.0%}"),
         )  # fmt: skip
     if as_json:
         return print_json(record.to_json())
     _print(record)
     for fallback in session.fallbacks:
-        click.echo(f"fallback: {fallback.what} on {fallback.device}: {fallback.reason}")
+        say(f"fallback: {fallback.what} on {fallback.device}: {fallback.reason}")
     return None
 
 
@@ -80,8 +76,8 @@ def _print(record: Record) -> None:
     latency = record.latency
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     threads = "1 thread" if record.threads == 1 else f"{record.threads} threads"
-    click.echo(f"{record.model}: {record.precision}, {threads}, {versions}")
-    click.echo(record.machine)
+    say(f"{record.model}: {record.precision}, {threads}, {versions}")
+    say(record.machine)
     rows = [
         ("load and optimize", milliseconds(record.load)),
         ("initialization", milliseconds(record.initialization)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from nnapi.capi.build import IS_SHARED, build, library
-from nnapi.cli.output import progress
+from nnapi.cli.output import progress, say
 
 
 @click.group("capi")
@@ -23,8 +23,8 @@ def build_command(output: str | None) -> None:
     with progress("Compiling libneuralnetworks.so"):
         made = library() if output is None else build(output)
     if not IS_SHARED:
-        click.echo("this Python is no shared library: only programs in Python can load what was built", err=True)
-    click.echo(made.path)
+        say("this Python is no shared library: only programs in Python can load what was built", err=True)
+    say(made.path)
 
 
 @command.command("path")
@@ -33,4 +33,4 @@ def path_command(include: bool) -> None:
     """Print where the library is; it is compiled first if there is none yet."""
     with progress("Looking for libneuralnetworks.so"):
         made = library()
-    click.echo(made.include if include else made.path)
+    say(made.include if include else made.path)

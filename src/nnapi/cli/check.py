@@ -7,7 +7,7 @@ from collections import Counter
 import click
 
 from nnapi.cli.options import device_option, load_model
-from nnapi.cli.output import json_option, print_json, print_table, progress
+from nnapi.cli.output import json_option, print_json, print_table, progress, say
 from nnapi.drivers import registry
 from nnapi.ir.model import Model
 from nnapi.ir.verify import LevelNeed, levels, verify
@@ -42,17 +42,17 @@ def command(
         devices_record = [_record(v, model) for v in answers]
         return print_json({"devices": devices_record, "int16x8": nowhere, "plan": plan.to_json()})
     for verdicts in answers:
-        click.echo(f"{verdicts.device}: takes {verdicts.accepted} of {len(verdicts)} operations")
+        say(f"{verdicts.device}: takes {verdicts.accepted} of {len(verdicts)} operations")
         rows = _rows(verdicts, model, show_all)
         if rows:
             print_table(("refused", "reason"), rows)
     if beyond:
-        click.echo(f"16x8: {len(beyond)} of {len(model.operations)} operations, on no NNAPI accelerator")
+        say(f"16x8: {len(beyond)} of {len(model.operations)} operations, on no NNAPI accelerator")
         print_table(("operation", "reason"), _beyond_rows(beyond, show_all))
     if level is not None:
-        click.echo(f"fits feature level {level} ({ANDROID[level]})")
+        say(f"fits feature level {level} ({ANDROID[level]})")
     for line in describe_plan(plan):
-        click.echo(line)
+        say(line)
     return None
 
 

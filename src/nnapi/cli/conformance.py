@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
-from nnapi.cli.output import json_option, print_json, print_table
+from nnapi.cli.output import json_option, print_json, print_table, progress, say
 from nnapi.conformance.reader import case_files
 from nnapi.conformance.runner import Outcome, run_file
 from nnapi.conformance.summary import Summary, summarize
@@ -48,18 +45,15 @@ def command(
 
 
 def _outcomes(files: Sequence[Path], driver: Driver, operations: set[str], unspecified: bool) -> Iterator[Outcome]:
-    bar = Progress(
-        *Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True), transient=True,
-        disable=not sys.stderr.isatty(),
-    )  # fmt: skip
-    with bar:
-        for file in bar.track(files, description=f"Running cases on {driver.name}"):
+    with progress(f"Running cases on {driver.name}") as show:
+        for n, file in enumerate(files):
+            show(f"{n} of {len(files)} files")
             yield from run_file(file, driver, operations=operations, unspecified=unspecified)
 
 
 def _print(summary: Summary, driver: Driver) -> None:
     for outcome in summary.failed:
-        click.echo(f"FAILED {outcome.case}: {outcome.detail}")
+        say(f"FAILED {outcome.case}: {outcome.detail}")
     rows = [(name, c["passed"], c["failed"], c["declined"]) for name, c in summary.by_operation.items()]
     print_table(("operation", "passed", "failed", "declined"), rows, right="passed failed declined")
-    click.echo(f"{driver.name} {driver.version}: {summary}")
+    say(f"{driver.name} {driver.version}: {summary}")

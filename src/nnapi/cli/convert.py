@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from nnapi.cli.output import json_option, print_json, progress, size
+from nnapi.cli.output import json_option, print_json, progress, say, size
 from nnapi.drivers.driver import Layout
 from nnapi.exporters.save import FORMATS, check_suffix, save
 from nnapi.ir.verify import feature_level, level_name
@@ -52,7 +52,7 @@ def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool,
     }
     if as_json:
         return print_json(record)
-    click.echo(f"{source}: {len(model.operations)} operations, {level_name(level)}, converted in {seconds:.2f} s")
+    say(f"{source}: {len(model.operations)} operations, {level_name(level)}, converted in {seconds:.2f} s")
     for file in files:
-        click.echo(f"  {file['path']}  {size(Path(str(file['path'])).stat().st_size)}")
+        say(f"  {file['path']}  {size(Path(str(file['path'])).stat().st_size)}")
     return None

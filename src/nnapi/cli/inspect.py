@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from nnapi.cli.options import load_model
-from nnapi.cli.output import json_option, print_json, print_table, size
+from nnapi.cli.output import json_option, print_json, print_table, print_text, say, size
 from nnapi.ir.model import Model
 from nnapi.ir.text import print_model
 from nnapi.ir.verify import LevelNeed, level_name, level_of, levels
@@ -33,16 +33,16 @@ def command(source: str, show_levels: bool, text: bool, optimized: bool, as_json
     if as_json:
         return print_json(_record(model, needs, level))
     if text:
-        return click.echo(print_model(model))
+        return print_text(print_model(model))
     counts = Counter(o.type for o in model.operations)
-    click.echo(
+    say(
         f"{model.name or source}: {len(model.operations)} operations, {macs(model) / 1e6:.1f} M MACs, "
         f"{size(weight_bytes(model))} of constants"
     )
-    click.echo(level_name(level))
+    say(level_name(level))
     for kind, operands in (("input", model.input_operands), ("output", model.output_operands)):
         for operand in operands:
-            click.echo(f"{kind:<6} {operand.name}: {_typed(operand)}")
+            say(f"{kind:<6} {operand.name}: {_typed(operand)}")
     if show_levels:
         print_table(("level", "needed by", "operations"), _level_rows(needs), right="level operations")
     else:

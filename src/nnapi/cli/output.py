@@ -1,16 +1,31 @@
-"""What subcommands print with: JSON on standard output, tables for people, progress on standard error."""
+"""The one place that prints: results on standard output, progress and complaints on standard error.
+
+Whatever comes from a file, a name or an engine's message, is made printable here, and nothing in it is markup.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
+
+from nnapi.errors import printable
+
+GAP: Final = 2
+"""Columns between those of a table."""
+NARROW: Final = 12
+"""Columns that text of a table needs; where there are fewer, a row becomes a paragraph."""
+_KEPT: Final = re.compile(r"(?<=\d) (?=[^\W\d])|(?<=\d [kMG]) (?=\w)")
+"""Blanks between a number and what it counts: no line ends there."""
 
 
 def json_option(function: Any) -> Any:
@@ -18,10 +33,19 @@ def json_option(function: Any) -> Any:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
-def console() -> Console:
-    """Where tables go: standard output; 80 columns where it is no terminal."""
-    width = None if sys.stdout.isatty() else 80
-    return Console(width=width, highlight=False, soft_wrap=False)
+def say(line: object, *, err: bool = False) -> None:
+    """One line; on a terminal, folded between words to its width."""
+    text = printable(str(line))
+    width = _width(sys.stderr if err else sys.stdout)
+    indent = " " * (len(text) - len(text.lstrip()) + 4)
+    lines = [text] if width is None else _folded(text, width, indent, break_long_words=False)
+    with contextlib.suppress(OSError) if err else contextlib.nullcontext():  # complaints that nobody hears
+        click.echo("\n".join(lines), err=err)
+
+
+def print_text(text: str) -> None:
+    """Lines as they are, for other programs; what is not printable is escaped."""
+    click.echo("\n".join(map(printable, text.split("\n"))))
 
 
 def print_json(value: Any) -> None:
@@ -29,30 +53,30 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", right: str = "") -> None:
-    """A plain table; columns named in `right` (separated by blanks) are aligned right."""
-    table = Table(title=title or None, box=None, pad_edge=False, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(
-            column,
-            justify="right" if column in right.split() else "left",
-            overflow="fold",
-            no_wrap=column in right.split(),
-        )
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    console().print(table)
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: str = "") -> None:
+    """A plain table, no wider than the terminal; columns named in `right` (separated by blanks) are aligned right."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    lines = _table([*map(printable, columns)], cells, {*right.split()}, _width(sys.stdout))
+    head = click.style(next(lines), bold=True)
+    click.echo("\n".join([head, *lines]))
 
 
 @contextmanager
-def progress(what: str) -> Iterator[None]:
-    """Show that `what` is going on, on standard error, while it lasts; nothing where that is no terminal."""
-    error = Console(stderr=True, highlight=False)
-    if not error.is_terminal:
-        yield
+def progress(what: str) -> Iterator[Callable[[str], None]]:
+    """Show on standard error that `what` is going on, and how far it is by the function that comes back.
+
+    Nothing is shown where that is no terminal.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda how_far: None
         return
-    with error.status(what):
-        yield
+    shown = Text(printable(what), no_wrap=True, overflow="ellipsis")
+    with console.status(shown, spinner="dots" if console.encoding.startswith("utf") else "line") as status:
+        yield lambda how_far: status.update(shown + f": {printable(how_far)}")
 
 
 def milliseconds(seconds: float) -> str:
@@ -75,3 +99,55 @@ def size(count: float) -> str:
             return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
         count /= 1000
     raise AssertionError("unreachable")
+
+
+def _width(stream: IO[str] | None) -> int | None:
+    """Columns of a terminal; None where there is none: what another program reads is not folded."""
+    try:
+        if stream is None or not stream.isatty():
+            return None
+        given = os.environ.get("COLUMNS", "")
+        return (int(given) if given.isdecimal() else os.get_terminal_size(stream.fileno()).columns) or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _folded(text: str, width: int, indent: str = "", *, break_long_words: bool = True) -> list[str]:
+    """`text` in lines of at most `width`, never between a number and its unit."""
+    lines = textwrap.wrap(
+        _KEPT.sub("\xa0", text), max(width, len(indent) + 1), subsequent_indent=indent,
+        break_long_words=break_long_words, break_on_hyphens=False,
+    )  # fmt: skip
+    return [line.replace("\xa0", " ") for line in lines] or [""]
+
+
+def _table(columns: list[str], rows: list[list[str]], right: set[str], width: int | None) -> Iterator[str]:
+    """The lines of a table: text is folded where it must be, numbers never."""
+    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows)]
+    loose = [k for k, name in enumerate(columns) if name not in right]
+    if width is not None:
+        room = width - GAP * (len(columns) - 1) - sum(w for k, w in enumerate(widths) if k not in loose)
+        limit = max((w for w in range(width + 1) if sum(min(widths[k], w) for k in loose) <= room), default=0)
+        if any(widths[k] > limit and limit < NARROW for k in loose) or room < 0:
+            yield from _paragraphs(columns, rows, width)
+            return
+        for k in loose:
+            widths[k] = min(widths[k], limit)
+    for row in (columns, *rows):
+        folded = [_folded(cell, w) if k in loose else [cell] for k, (cell, w) in enumerate(zip(row, widths))]
+        for n in range(max(map(len, folded))):
+            parts = [cell[n] if n < len(cell) else "" for cell in folded]
+            padded = [
+                part + " " * (w - cell_len(part)) if k in loose else " " * (w - cell_len(part)) + part
+                for k, (part, w) in enumerate(zip(parts, widths))
+            ]
+            yield (" " * GAP).join(padded).rstrip()
+
+
+def _paragraphs(columns: list[str], rows: list[list[str]], width: int) -> Iterator[str]:
+    """Rows for which a terminal is too narrow: each cell in lines of its own, after its column's name."""
+    yield from _folded(", ".join(filter(None, columns)), width)
+    for row in rows:
+        yield from _folded(row[0], width)
+        for name, cell in zip(columns[1:], row[1:]):
+            yield from _folded(f"  {name}: {cell}" if name else f"  {cell}", width, "    ")

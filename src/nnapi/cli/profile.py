@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from nnapi.cli.options import device_option, load_model
-from nnapi.cli.output import json_option, milliseconds, print_json, print_table, progress
+from nnapi.cli.output import json_option, milliseconds, print_json, print_table, progress, say
 from nnapi.drivers.driver import Precision
 from nnapi.errors import UsageError
 from nnapi.pipeline import clear_profile, optimize, profile, show_denied
@@ -29,15 +29,13 @@ def command(
     """Measure SOURCE, whole and in parts, on every device; later plans are chosen by it."""
     if clear or clear_times:
         times, denied = clear_profile(times=clear_times, denied=clear)
-        return click.echo(f"forgot {times} measurements and {denied} denied placements")
+        return say(f"forgot {times} measurements and {denied} denied placements")
     if show:
         rows = show_denied()
         if as_json:
             return print_json(rows)
         columns = ("device", "version", "precision", "operation", "shapes", "reason")
-        return (
-            print_table(columns, [[row[c] for c in columns] for row in rows]) if rows else click.echo("nothing denied")
-        )
+        return print_table(columns, [[row[c] for c in columns] for row in rows]) if rows else say("nothing denied")
     if source is None:
         raise UsageError("no model to measure", hint="nnapi profile MODEL, or --show-denied, --clear-denied, --clear")
     model = load_model(source)

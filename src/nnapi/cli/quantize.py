@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Final
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from nnapi.cli.options import load_model
-from nnapi.cli.output import json_option, print_json, print_table, progress, size
+from nnapi.cli.output import json_option, print_json, print_table, progress, say, size
 from nnapi.errors import UsageError
 from nnapi.exporters.save import check_suffix, save
 from nnapi.ir.file import writing
@@ -22,6 +20,12 @@ from nnapi.quantization.recipe import names, read_recipe
 from nnapi.quantization.report import Report, measure
 
 WORST = 10
+STAGES: Final = {
+    "observe": ("Observing", "examples"),
+    "measure": ("Measuring", "operations"),
+    "recover": ("Recovering", "layers"),
+}
+"""Stage of quantization -> its name, and what it counts."""
 
 
 @click.command("quantize")
@@ -50,11 +54,10 @@ def command(
     with progress("Optimizing"):
         model = optimize(loaded)
     examples = read_calibration(calibration, model.input_operands)
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        tasks = {stage: bar.add_task(stage, total=None) for stage in ("observe", "measure", "recover")}
+    with progress("Quantizing") as show:
         quantized = quantize_model(
             model, examples, chosen, table=table,
-            progress=lambda stage, done: bar.update(tasks[stage], completed=done),
+            progress=lambda stage, done: show(f"{STAGES[stage][0]}, {done} {STAGES[stage][1]}"),
         )  # fmt: skip
     with progress("Comparing"):
         report = measure(model, quantized)
@@ -69,7 +72,7 @@ def command(
         return print_json(report.to_json() | {"feature_level": feature_level(quantized.model), "output": output})
     _print(report, feature_level(quantized.model))
     if output is not None:
-        click.echo(f"{output}  {size(Path(output).stat().st_size)}")
+        say(f"{output}  {size(Path(output).stat().st_size)}")
     return None
 
 
@@ -82,11 +85,9 @@ def _list(as_json: bool) -> None:
 
 
 def _print(report: Report, level: int | None) -> None:
-    click.echo(
-        f"{report.recipe}: weights {size(report.bytes_before)} -> {size(report.bytes_after)}, {level_name(level)}"
-    )
+    say(f"{report.recipe}: weights {size(report.bytes_before)} -> {size(report.bytes_after)}, {level_name(level)}")
     for k, value in enumerate(report.outputs):
-        click.echo(f"output {k}: SQNR {decibels(value)}")
+        say(f"output {k}: SQNR {decibels(value)}")
     worst = [(r.operation, r.precision, decibels(r.sqnr)) for r in report.rows if r.sqnr is not None][:WORST]
     if worst:
         print_table(("worst operations", "computes in", "SQNR"), worst, right="SQNR")

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from nnapi.cli.options import load_model, session_options
-from nnapi.cli.output import json_option, print_json, progress
+from nnapi.cli.output import json_option, print_json, progress, say
 from nnapi.drivers.driver import Precision, Preference
 from nnapi.errors import UsageError
 from nnapi.ir.file import writing
@@ -64,13 +64,13 @@ def command(
         )  # fmt: skip
     if show_plan:
         for line in describe_plan(session.plan):
-            click.echo(line, err=True)
+            say(line, err=True)
     for fallback in session.fallbacks:
-        click.echo(f"fallback: {fallback.what} on {fallback.device}: {fallback.reason}", err=True)
+        say(f"fallback: {fallback.what} on {fallback.device}: {fallback.reason}", err=True)
     unchecked = [(session.plan.partitions[n], reason) for n, reason in session.plan.unchecked.items()]
     for part, reason in unchecked:
         what = f"{len(part.operations)} operations on {part.device}"
-        click.echo(f"not compared with the reference: {what}: {reason}", err=True)
+        say(f"not compared with the reference: {what}: {reason}", err=True)
     results = dict(zip(session.output_names, session(*(given[i] for i in range(len(operands))))))
     if output is not None:
         _save(results, output)
@@ -85,9 +85,10 @@ def command(
             ],
         })  # fmt: skip
     for name, array in results.items():
-        click.echo(_describe(name, array))
+        for line in _describe(name, array):
+            say(line)
     if output is not None:
-        click.echo(f"saved to {output}")
+        say(f"saved to {output}")
     return None
 
 
@@ -108,17 +109,18 @@ def _save(results: dict[str, Array], path: str) -> None:
             np.savez(file, allow_pickle=False, **results)
 
 
-def _describe(name: str, array: Array) -> str:
-    text = f"{name}: {array.dtype}{list(array.shape)}"
+def _describe(name: str, array: Array) -> list[str]:
+    head = f"{name}: {array.dtype}{list(array.shape)}"
     if array.size == 0:
-        return f"{text} no elements"
+        return [f"{head} no elements"]
     if array.size <= 10:
-        return f"{text} {np.array2string(array, precision=5, separator=', ')}"
-    summary = f"{text} min {array.min():.5g} mean {array.mean():.5g} max {array.max():.5g}"
+        first, *others = np.array2string(array, precision=5, separator=", ").split("\n")
+        return [f"{head} {first}", *others]
+    lines = [f"{head} min {array.min():.5g} mean {array.mean():.5g} max {array.max():.5g}"]
     if array.ndim == 2 and array.shape[0] == 1:
         best = np.argsort(-array[0].astype(np.float64), kind="stable")[:TOP]
-        summary += "\n  top: " + ", ".join(f"{i} ({array[0, i]:.4g})" for i in best)
-    return summary
+        lines.append("  top: " + ", ".join(f"{i} ({array[0, i]:.4g})" for i in best))
+    return lines
 
 
 def _summary(array: Array) -> dict[str, object]:

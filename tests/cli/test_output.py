@@ -1,0 +1,113 @@
+"""What the terminal shows: text from files, widths, broken streams, Ctrl-C."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import os
+import pty
+import struct
+import termios
+from pathlib import Path
+
+import pytest
+
+from nnapi.cli import output
+
+SOURCE = Path(output.__file__).parent.parent
+PRINTERS = {"cli/output.py": "the one place", "runtime/log.py": "the C library's log", "__main__.py": "after a signal"}
+"""Files that write to standard streams."""
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_one_place_prints(path: Path) -> None:
+    if str(path.relative_to(SOURCE)) in PRINTERS:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [a.name for a in node.names] + [getattr(node, "module", None) or ""]
+            assert not any(name.split(".")[0] == "rich" for name in names), "rich belongs to cli/output.py"
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"), called
+
+
+HOSTILE = {
+    "markup": ("[b]x[/b][/b]", "[b]x[/b][/b]"),
+    "extra": ("pip install 'nnapi[openvino]'", "pip install 'nnapi[openvino]'"),
+    "emoji code": ("conv:smile:", "conv:smile:"),
+    "colours": ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+    "a title": ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+    "8-bit escape": ("\x9b31m", r"\x9b31m"),
+    "backspaces": ("a\b\b", r"a\x08\x08"),
+    "another line": ("a\nnnapi: done\r", r"a\nnnapi: done\r"),
+    "right to left": ("a\u202egnp.\u2066", r"a\u202egnp.\u2066"),
+    "line separators": ("a\u2028b\x85c", r"a\u2028b\x85c"),
+    "no characters": ("a\udcffb\u200bc", r"a\udcffb\u200bc"),
+    "other scripts": ("层/conv é", "层/conv é"),
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_text_from_files_is_only_text(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output.say(f"name {text}")
+    output.say(f"name {text}", err=True)
+    output.print_table(("a", "b"), [(text, 1)], right="b")
+    captured = capsys.readouterr()
+    assert captured.out == f"name {shown}\n{_head(shown)}\n{shown}  1\n"
+    assert captured.err == f"name {shown}\n"
+
+
+def _head(cell: str) -> str:
+    return "a" + " " * (output.cell_len(cell) - 1) + "  b"
+
+
+ROWS = (("2 CONV_2D", "kernel is 65, must be at most 64 in every dimension of the filter that is given", "7.53 ms"),)
+WIDTHS = {
+    "wide": (
+        120,
+        "2 CONV_2D  kernel is 65, must be at most 64 in every dimension of the filter that is given  7.53 ms",
+    ),
+    "80": (80, "2 CONV_2D  kernel is 65, must be at most 64 in every dimension of the    7.53 ms"),
+    "50": (50, "2 CONV_2D  kernel is 65, must be at most   7.53 ms"),
+    "30": (30, "  p50: 7.53 ms"),
+    "10": (10, "  p50:"),
+}
+
+
+@pytest.mark.parametrize(("columns", "line"), WIDTHS.values(), ids=WIDTHS.keys())
+def test_tables_on_terminals(columns: int, line: str) -> None:
+    shown = _on_terminal(columns, lambda: output.print_table(("refused", "reason", "p50"), ROWS, right="p50"))
+    assert line in shown
+    assert all(len(s) <= columns for s in shown)
+
+
+def test_lines_fold_between_words_and_never_before_a_unit() -> None:
+    text = "  0  litert fp32, 65 operations, 300.8 M MACs, 1204.2 kB in and out, measured 7.53 ms"
+    for columns in range(24, 90):
+        shown = _on_terminal(columns, lambda: output.say(text))
+        assert all(len(s) <= columns for s in shown)
+        for value in ("65 operations", "300.8 M MACs", "1204.2 kB", "7.53 ms"):
+            assert any(value in s for s in shown), (columns, shown)
+
+
+def test_what_no_terminal_reads_is_not_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    output.say("word " * 100)
+    output.print_table(("reason",), [("word " * 100,)])
+    assert capsys.readouterr().out.count("\n") == 3
+
+
+def _on_terminal(columns: int, show: object) -> list[str]:
+    """The lines that a terminal of so many columns gets."""
+    main, other = pty.openpty()
+    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with pytest.MonkeyPatch.context() as patch, os.fdopen(other, "w") as stream:
+        patch.delenv("COLUMNS", raising=False)
+        patch.setattr("sys.stdout", stream)
+        show()  # type: ignore[operator]
+        stream.flush()
+        text = os.read(main, 1 << 16).decode()
+    os.close(main)
+    for style in ("\x1b[1m", "\x1b[0m"):
+        text = text.replace(style, "")
+    return text.replace("\r\n", "\n").rstrip("\n").split("\n")
