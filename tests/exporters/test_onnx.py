@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import nnapi
 from models import chain
 from nnapi.conformance.generate import generate
 from nnapi.drivers.reference import execute
@@ -361,3 +362,84 @@ def test_a_pool_counts_what_is_padded(
         # Sums of values up to 100 in another order; a mean of integers may round another way.
         worst = 2e-5 if type == F32 else 1
         assert np.abs(actual.astype(float) - expected).max() <= worst
+
+
+def test_a_file_says_who_wrote_it() -> None:
+    proto = onnx.load_from_string(export_onnx(chain("ADD")))
+    assert (proto.producer_name, proto.producer_version) == ("nnapi", nnapi.__version__)
+    assert proto.doc_string == f"nnapi {nnapi.__version__}: chain"
+    assert {p.key for p in proto.metadata_props} == {"producer_name", "producer_version"}
+
+
+def open_model(kind: str) -> Model:
+    """Inputs with unknown dimensions that meet, that do not, or that only one of them has."""
+    b = Builder(kind)
+    if kind == "one input":
+        x = b.input("x", F32, (0, 3))
+        b.output(b.add("RELU", {"input": x}, name="y"))
+    elif kind == "inputs that meet":
+        x, y = b.input("x", F32, (0, 3)), b.input("y", F32, (0, 3))
+        b.output(b.add("ADD", {"input0": x, "input1": y, "activation": 0}, name="z"))
+    elif kind == "inputs apart":
+        for name in ("x", "y"):
+            b.output(b.add("RELU", {"input": b.input(name, F32, (0, 3))}, name=f"{name}_out"))
+    elif kind == "two dimensions":
+        x = b.input("x", F32, (0, 0, 3))
+        b.output(b.add("TRANSPOSE", {"input": x, "perm": [1, 0, 2]}, name="y"))
+    else:
+        x = b.input("x", F32, (0, 3))
+        b.output(b.add("CONCATENATION", {"inputs": [x, x], "axis": 0}, name="y"))
+    return b.finish()
+
+
+SYMBOLS: dict[str, tuple[list[list[Any]], list[list[Any]]]] = {
+    "one input": ([["x_0", 3]], [["x_0", 3]]),
+    "inputs that meet": ([["x_0", 3], ["x_0", 3]], [["x_0", 3]]),
+    "inputs apart": ([["x_0", 3], ["y_0", 3]], [["x_0", 3], ["y_0", 3]]),
+    "two dimensions": ([["x_0", "x_1", 3]], [["x_1", "x_0", 3]]),
+    "twice as large": ([["x_0", 3]], [["y_0", 3]]),
+}
+
+
+@pytest.mark.parametrize("kind", SYMBOLS)
+def test_one_dimension_has_one_name(kind: str) -> None:
+    graph = graph_of(open_model(kind))
+    found = tuple(
+        [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in ends]
+        for ends in (graph.input, graph.output)
+    )
+    assert found == SYMBOLS[kind]
+
+
+@pytest.mark.parametrize("type", [Q8, Q8S, "per channel"], ids=["unsigned", "signed", "per channel"])
+def test_filters_of_transposed_convolutions_are_stored_in_8_bits(type: OperandType | str) -> None:
+    """No engine has integer kernels for these, so the numbers become real before it, and engines fold that."""
+    b = Builder("up")
+    stored = Q8S if type == "per channel" else type
+    assert isinstance(stored, OperandType)
+    x = b.input("x", stored, (1, 4, 5, 6), 0.05, 3)
+    shape = (8, 2, 2, 6)
+    value = RNG.integers(-100, 100, shape).astype(np.int8)
+    like = Operand(stored, shape, 0.01, 7 if stored == Q8 else 0)
+    if type == "per channel":
+        like = Operand(
+            Q8PC, shape, channel_quant=ChannelQuant(tuple(np.float32(RNG.uniform(0.01, 0.02, 8)).tolist()), 0)
+        )
+    filter = b.constant(value.view(like.type.dtype), like)
+    bias = b.constant(np.arange(8, dtype=np.int32), Operand(I32, (8,), 0.0 if type == "per channel" else 0.05 * 0.01))
+    given = {"input": x, "filter": filter, "bias": bias, "padding": 2, "stride_width": 2, "stride_height": 2,
+             "output_shape": np.array([1, 8, 10, 8], np.int32), "activation": 0, "layout": False}  # fmt: skip
+    b.output(b.add("TRANSPOSE_CONV_2D", given, Operand(stored, (), 0.1, 5)))
+    model = b.finish()
+    assert {i.data_type for i in graph_of(model).initializer if len(i.dims) == 4 and i.dims[0] == 6} <= {2, 3}
+    x_value = RNG.integers(0, 100, (1, 4, 5, 6)).astype(stored.dtype)
+    (found,), (right,) = run(export_onnx(model), [x_value]), execute(model, [x_value])
+    assert np.abs(found.astype(int) - right.astype(int)).max() <= 1  # a sum that ends between two steps
+
+
+def test_a_constant_is_reshaped_when_it_is_written() -> None:
+    b = Builder("slopes")
+    alpha = np.full(3, 0.2, np.float32)
+    alpha[1] = 0.3
+    b.output(b.add("PRELU", {"input": image(b, nchw=False), "alpha": alpha}))
+    assert "Reshape" not in nodes(b.finish())

@@ -72,9 +72,7 @@ class Source:
                 warnings.simplefilter("ignore")
                 torch.onnx.export(self.module, self.tensors, path, dynamo=True, verbose=False, external_data=False)
             return path.read_bytes(), "torch.onnx"
-        from nnapi.exporters.onnx import export_onnx
-
-        return export_onnx(self.model), "our ONNX file"
+        return self._saved("ours.onnx"), "our ONNX file"
 
     def tflite(self) -> tuple[bytes, str]:
         """The network as TensorFlow Lite, and who wrote it: litert-torch where it is installed, else we."""
@@ -84,9 +82,14 @@ class Source:
             if not path.exists():
                 litert_torch.convert(self.module, self.tensors).export(str(path))
             return path.read_bytes(), "litert-torch"
-        from nnapi.exporters.tflite import export_tflite
+        return self._saved("ours.tflite"), "our .tflite file"
 
-        return export_tflite(self.model), "our .tflite file"
+    def _saved(self, name: str) -> bytes:
+        from nnapi.exporters.save import save
+
+        path = self.folder / name
+        save(self.model, path)
+        return path.read_bytes()
 
 
 @contextmanager

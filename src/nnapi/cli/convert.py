@@ -23,7 +23,13 @@ LAYOUTS: Final[Mapping[str, Layout | None]] = {"nhwc": "nhwc", "nchw": "nchw", "
 @click.option(
     "-o", "--output", "outputs", multiple=True, required=True, help=f"A file: {', '.join(FORMATS)}; may be repeated."
 )
-@click.option("--layout", type=click.Choice(list(LAYOUTS)), default="nhwc", show_default=True)
+@click.option(
+    "--layout",
+    type=click.Choice(list(LAYOUTS)),
+    default="nhwc",
+    show_default=True,
+    help="Of a .nnapi file; others have the layout of their readers.",
+)
 @click.option("--optimize/--no-optimize", "optimized", default=True, help="Fold, fuse and lay out (default).")
 @json_option
 def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import click
 from nnapi.cli.options import load_model
 from nnapi.cli.output import json_option, print_json, print_table, progress, say, size
 from nnapi.errors import UsageError
-from nnapi.exporters.save import check_suffix, save
+from nnapi.exporters.save import FORMATS, check_suffix, save
 from nnapi.ir.file import writing
 from nnapi.ir.verify import feature_level, level_name
 from nnapi.pipeline import optimize, read_calibration
@@ -30,7 +30,7 @@ STAGES: Final = {
 
 @click.command("quantize")
 @click.argument("source", required=False)
-@click.option("-o", "--output", type=click.Path(), help="A .nnapi or .tflite file.")
+@click.option("-o", "--output", type=click.Path(), help=f"A file: {', '.join(FORMATS)}.")
 @click.option("-r", "--recipe", default="int8", show_default=True, help="A name (--list) or a .json file.")
 @click.option("-c", "--calibration", metavar="PATH", help="A folder of images, or an .npz file.")
 @click.option("--list", "listed", is_flag=True, help="List the recipes.")

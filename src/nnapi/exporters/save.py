@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from nnapi.errors import UsageError
 from nnapi.ir import file
@@ -30,22 +30,39 @@ def _save_ncnn(model: Model, path: str | os.PathLike[str]) -> None:
     save_ncnn(model, path)
 
 
-FORMATS: Final[Mapping[str, Callable[[Model, str | os.PathLike[str]], None]]] = {
-    ".nnapi": file.save,
-    ".tflite": _save_tflite,
-    ".onnx": _save_onnx,
-    ".param": _save_ncnn,
+class Format(NamedTuple):
+    """How a file of a suffix is written."""
+
+    write: Callable[[Model, str | os.PathLike[str]], None]
+    layout: str | None = None
+    """The only one that its readers have; None: as the model is."""
+
+
+FORMATS: Final[Mapping[str, Format]] = {
+    ".nnapi": Format(file.save),
+    ".tflite": Format(_save_tflite, "nhwc"),
+    ".onnx": Format(_save_onnx, "nchw"),
+    ".param": Format(_save_ncnn, "nchw"),
 }
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write `model` to a `.nnapi`, `.tflite`, `.onnx` or `.param` file: beside it first, then renamed.
 
+    Inside, the layout is that of the format's readers, whatever the model's; inputs and outputs keep their dimensions.
     Raises UsageError for another suffix or a path that cannot be written, UnsupportedOperation for what the format
     has no operation for.
     """
     check_suffix(path)
-    FORMATS[Path(path).suffix](model, path)
+    FORMATS[Path(path).suffix].write(for_readers(model, path), path)
+
+
+def for_readers(model: Model, path: str | os.PathLike[str]) -> Model:
+    """`model` in the layout that the readers of the path's format have."""
+    from nnapi.passes.layout import to_layout  # passes run the reference, a driver: above the exporters
+
+    layout = FORMATS[Path(path).suffix].layout
+    return model if layout is None else to_layout(model, layout)
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:

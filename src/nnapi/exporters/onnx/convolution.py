@@ -9,7 +9,6 @@ import numpy as np
 
 from nnapi.exporters.onnx.lowering import CHANNELS_FIRST, FLOAT, REAL, Node, Row
 from nnapi.exporters.onnx.writer import Value
-from nnapi.ops.numeric import dequantize
 from nnapi.ops.types import I32, Q8S
 from nnapi.ops.window import SAME
 
@@ -97,11 +96,21 @@ def _transpose_conv(node: Node) -> None:
 
 
 def _real_filter(node: Node, order: Sequence[int]) -> Value:
-    """The filter in float32, also of a quantized operation: no engine has this one in integers, some only pretend."""
+    """The filter in float32, also of a quantized operation: no engine has this one in integers, some only pretend.
+
+    It is stored in 8 bits; engines fold this arithmetic, in which they see no quantized weights, when they load.
+    """
     filter = node["filter"]
     if not filter.type.is_quantized or not isinstance(filter.value, np.ndarray):
         return node.turned("filter", order)
-    return node.transpose(node.constant(dequantize(filter.value, filter)), order)
+    number = node.cast(node.transpose(node.stored("filter"), order), np.int32)
+    if filter.zero_point:
+        number = node.emit("Sub", [number, node.constant(filter.zero_point, np.int32)])
+    scales = np.array(filter.scale, np.float32)
+    if filter.channel_quant is not None:
+        axis = list(order).index(filter.channel_quant.axis)
+        scales = np.array(filter.channel_quant.scales, np.float32).reshape([-1 if d == axis else 1 for d in range(4)])
+    return node.emit("Mul", [node.cast(number, np.float32), node.constant(scales)])
 
 
 def _fully_connected(node: Node) -> None:

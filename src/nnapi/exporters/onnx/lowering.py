@@ -15,6 +15,7 @@ import numpy as np
 
 from nnapi.errors import ModelError, UnsupportedOperation
 from nnapi.exporters.lowering import BaseLowering, BaseNode, BaseRow, Refused, require
+from nnapi.exporters.onnx.symbols import symbols
 from nnapi.exporters.onnx.writer import ELEMENTS, File, Graph, Port, Value
 from nnapi.exporters.padding import padded_pools
 from nnapi.ir.model import Model, Operation
@@ -119,7 +120,9 @@ class Node(BaseNode["Lowering"]):
         return self.emit("Cast", [value], to=ELEMENTS[np.dtype(dtype)])
 
     def reshape(self, value: Value, shape: Iterable[int]) -> Value:
-        return self.emit("Reshape", [value, self.ints(shape)])
+        shape = tuple(shape)
+        known = self.lowering.file.reshaped(value, shape)
+        return self.emit("Reshape", [value, self.ints(shape)]) if known is None else known
 
     def transpose(self, value: Value, order: Iterable[int]) -> Value:
         """`value` with its dimensions in another order; a constant is turned when it is written."""
@@ -187,6 +190,7 @@ class Lowering(BaseLowering[Node]):
         super().__init__(_with_known_dimensions(model), rows, expand=expand, shapes_follow=shapes_follow)
         self.operands = _unsigned(self.model)
         self.padded = self.absorbed = padded_pools(self.model)
+        self.symbols = symbols(self.model)
         self.file = file
         self.graph = graph or file.main
         self.forms: dict[tuple[int, bool], Value] = {}
@@ -194,10 +198,11 @@ class Lowering(BaseLowering[Node]):
 
     def run(self) -> list[Verdict]:
         """Lower every operation that ONNX takes; a verdict each."""
-        for i, name in zip(self.model.inputs, names_of(self.model.input_operands, "input")):
+        entries = zip(self.model.inputs, names_of(self.model.input_operands, "input"), self.symbols.inputs)
+        for i, name, dimensions in entries:
             value, operand = self.file.value(), self.model.operands[i]
             self.file.name(value, name)
-            self.graph.inputs.append(Port.of(value, operand))
+            self.graph.inputs.append(Port.of(value, operand, dimensions))
             self.forms[i, False] = self._converted(value, operand, self.operands[i])
         verdicts = [self.lower(operation) for operation in self.model.operations]
         if all(verdict is ACCEPT for verdict in verdicts):
@@ -308,14 +313,14 @@ class Lowering(BaseLowering[Node]):
     def _finish(self) -> None:
         """The graph's outputs and the values' names."""
         given = {port.value for port in self.graph.inputs}
-        for n, i in enumerate(self.model.outputs):
+        for n, (i, dimensions) in enumerate(zip(self.model.outputs, self.symbols.outputs)):
             operand = self.model.operands[i]
             value = self._converted(self.form(i), self.operands[i], operand)
             if value in given or not self.file.is_written(self.graph, value):
                 value = self.emit("Identity", [value])[0]
             given.add(value)
             self.file.name(value, operand.name or f"output{n}")
-            self.graph.outputs.append(Port.of(value, operand))
+            self.graph.outputs.append(Port.of(value, operand, dimensions))
         for (i, image), value in self.forms.items():
             if self.model.operands[i].name and not image:
                 self.file.name(value, self.model.operands[i].name)

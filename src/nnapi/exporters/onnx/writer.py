@@ -10,7 +10,9 @@ import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from nnapi.errors import ModelError
-from nnapi.ops.types import Array, Dimensions, Operand
+from nnapi.exporters.origin import PRODUCER, description
+from nnapi.ir.names import Names
+from nnapi.ops.types import Array, Operand
 
 OPSET: Final = 21
 """Of the default domain, the only one used: since ONNX 1.16."""
@@ -61,16 +63,17 @@ class _Node:
 
 
 class Port(NamedTuple):
-    """An input or output of a graph; 0 is an unknown dimension, None an unknown rank."""
+    """An input or output of a graph; an unknown dimension is 0 or has a name, None is an unknown rank."""
 
     value: Value
     dtype: str
-    dimensions: Dimensions | None
+    dimensions: Sequence[int | str] | None
 
     @classmethod
-    def of(cls, value: Value, operand: Operand) -> Self:
+    def of(cls, value: Value, operand: Operand, dimensions: Sequence[int | str] | None = None) -> Self:
+        """As the operand is declared; `dimensions` replace its own, with names for what is unknown."""
         unknown = operand.type.is_tensor and not operand.dimensions
-        return cls(value, operand.type.dtype.name, None if unknown else operand.dimensions)
+        return cls(value, operand.type.dtype.name, None if unknown else dimensions or operand.dimensions)
 
 
 @dataclass(eq=False)
@@ -88,9 +91,10 @@ class File:
 
     def __init__(self, name: str = "") -> None:
         self.main = Graph(name or "main")
+        self.title = name
         self._count = 0
         self._names: dict[Value, str] = {}
-        self._taken: set[str] = set()
+        self._given = Names()
         self._constants: dict[Value, _Constant] = {}
         self._known: dict[tuple[Any, ...], Value] = {}
         self._written: dict[Value, Graph] = {}
@@ -118,6 +122,13 @@ class File:
             return None
         before = constant.order or range(constant.array.ndim)
         return self.constant(constant.array, [before[i] for i in order])
+
+    def reshaped(self, value: Value, shape: Sequence[int]) -> Value | None:
+        """The constant `value` with other dimensions; None where it is no constant, or would be copied for that."""
+        constant = self._constants.get(value)
+        if constant is None or constant.order is not None or not constant.array.flags.c_contiguous or 0 in shape:
+            return None
+        return self.constant(constant.array.reshape(shape))
 
     def add(
         self,
@@ -156,18 +167,20 @@ class File:
     def name(self, value: Value, wanted: str) -> None:
         """Name a value, if it has none yet: as wanted, or like it where that is taken."""
         if value not in self._names:
-            name = wanted if wanted not in self._taken else f"{wanted}_{value}"
-            while name in self._taken:
-                name += "_"
-            self._taken.add(name)
-            self._names[value] = name
+            self._names[value] = self._given.fresh(wanted)
 
     def parts(self, external: str = "") -> Iterator[bytes | memoryview]:
         """The file, piece by piece. With `external` the larger constants are in a file of that name: `weights`.
 
         Raises ModelError beyond 2 GiB.
         """
-        model = ModelProto(ir_version=IR_VERSION, producer_name="nnapi", opset_import=[helper.make_opsetid("", OPSET)])
+        model = ModelProto(
+            ir_version=IR_VERSION,
+            doc_string=description(self.title),
+            opset_import=[helper.make_opsetid("", OPSET)],
+            **PRODUCER,
+        )
+        helper.set_model_props(model, PRODUCER)
         graph = self._graph(self.main).SerializeToString()
         heads = [
             (_initializer(header, 0 if outside else constant.array.nbytes), None if outside else constant)

@@ -9,8 +9,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from nnapi import __version__
 from nnapi.errors import ModelError
+from nnapi.exporters.origin import PRODUCER, description
 from nnapi.exporters.tflite.versions import DATA_INPUT, operator_version
 from nnapi.ir.names import Names
 from nnapi.ops.types import B8, F16, F32, I32, OMITTED, Q8, Q8PC, Q8S, Q8SYMM, Q16SYMM, Array, Operand, OperandType
@@ -24,7 +24,6 @@ ALIGNMENT: Final = 16
 OMITTED_TENSOR: Final = -1
 SIGNATURE: Final = "serving_default"
 """The name under which readers look for a model's inputs and outputs by name."""
-METADATA: Final = {"producer_name": "nnapi", "producer_version": __version__}
 
 _T = schema.TensorType
 TENSOR_TYPES: Final[dict[OperandType, int]] = {
@@ -39,8 +38,8 @@ TENSOR_TYPES: Final[dict[OperandType, int]] = {
 class Flatbuffer:
     """One TFLite file in the making: subgraphs, and the constants and operator codes that they share."""
 
-    def __init__(self, description: str = "") -> None:
-        self.description = description
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.graphs: list[Graph] = []
         self._arrays: list[Array] = []
         self._buffers: dict[tuple[Any, ...], int] = {}
@@ -74,7 +73,7 @@ class Flatbuffer:
         root = schema.Model.GetRootAs(header)
         pieces: list[bytes | memoryview] = []
         end = len(header)
-        texts = [np.frombuffer(text.encode(), np.uint8) for text in METADATA.values()]
+        texts = [np.frombuffer(text.encode(), np.uint8) for text in PRODUCER.values()]
         for i, array in enumerate((*self._arrays, *texts), 1):
             gap = -(end + 4) % ALIGNMENT
             table = root.Buffers(i)._tab
@@ -98,14 +97,14 @@ class Flatbuffer:
             for builtin, version in self._codes
         ]
         # A vector of no bytes keeps a place for each offset.
-        buffers = [schema.BufferT(), *(schema.BufferT(data=np.empty(0, np.uint8)) for _ in (*self._arrays, *METADATA))]
+        buffers = [schema.BufferT(), *(schema.BufferT(data=np.empty(0, np.uint8)) for _ in (*self._arrays, *PRODUCER))]
         first = len(self._arrays) + 1
-        metadata = [schema.MetadataT(name=name, buffer=n) for n, name in enumerate(METADATA, first)]
+        metadata = [schema.MetadataT(name=name, buffer=n) for n, name in enumerate(PRODUCER, first)]
         model = schema.ModelT(
             version=SCHEMA_VERSION,
             operatorCodes=codes,
             subgraphs=[graph.packable() for graph in self.graphs],
-            description=": ".join(filter(None, (f"nnapi {__version__}", self.description))),
+            description=description(self.name),
             buffers=buffers,
             metadata=metadata,
             signatureDefs=[self.graphs[0].signature()] if self.graphs else None,
