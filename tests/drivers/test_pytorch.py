@@ -47,9 +47,12 @@ def test_compiled_computes_what_eager_does() -> None:
 
 
 def test_what_fails_names_its_operation() -> None:
-    prepared = PyTorchDriver().prepare(layer(), OPTIONS)
-    with pytest.raises(ExecutionError, match="CONV_2D"):
-        prepared.run([np.zeros((2, 5, 8, 8), np.float32)])
+    b = Builder("sum")
+    x, y = (b.input(name, F32, (0,)) for name in "xy")
+    b.output(b.add("ADD", {"input0": x, "input1": y, "activation": 0}))
+    prepared = PyTorchDriver().prepare(b.finish(), OPTIONS)
+    with pytest.raises(ExecutionError, match="ADD"):
+        prepared.run([np.zeros(2, np.float32), np.zeros(3, np.float32)])
 
 
 def test_outputs_are_written_where_they_are_asked_for() -> None:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from nnapi.drivers.reference import check_input
+from nnapi.drivers.arrays import are_stored, check_inputs
 from nnapi.errors import CompileError, ExecutionError, NnapiError, UnsupportedOperation
 from nnapi.ir.model import Model
 from nnapi.ir.specialize import specialize
@@ -51,10 +51,12 @@ class PreparedOnce:
 
     def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
         """One array per output; ExecutionError for inputs that the model does not take."""
-        try:
-            return self.engine.run(inputs, outputs)  # type: ignore[arg-type]
-        except ExecutionError:  # what the engine refuses may be put right, or better explained
-            return self.engine.run(check_inputs(self._operands, inputs, self._name), outputs)
+        if are_stored(self._operands, inputs):
+            try:
+                return self.engine.run(inputs, outputs)  # type: ignore[arg-type]
+            except ExecutionError:  # what the engine refuses may be put right, or better explained
+                pass
+        return self.engine.run(check_inputs(self._operands, inputs, self._name), outputs)
 
 
 class PreparedByShape:
@@ -83,26 +85,3 @@ class PreparedByShape:
                     self._engines.popitem(last=False)
             self._engines.move_to_end(shapes)
             return self._engines[shapes]
-
-
-def check_inputs(operands: Sequence[Operand], inputs: Sequence[Array | None], name: str) -> list[Array]:
-    """The inputs as the operands store them; ExecutionError where one does not fit, or the engine `name` takes none."""
-    if len(inputs) != len(operands):
-        raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(operands)}")
-    arrays = []
-    for operand, given in zip(operands, inputs):
-        array = check_input(operand, given)
-        what = f"input {operand.name!r}" if operand.name else "an input"
-        if array is None:
-            raise ExecutionError(f"{what} is omitted, {name} has no optional inputs")
-        if array.size == 0:
-            raise ExecutionError(f"{what} has shape {array.shape}, {name} takes no empty tensors")
-        arrays.append(array)
-    return arrays
-
-
-def check_output(given: Array, operand: Operand, shape: Dimensions) -> None:
-    """ExecutionError where an array given for an output is not what it needs."""
-    dtype = operand.type.dtype
-    if given.shape != shape or given.dtype != dtype:
-        raise ExecutionError(f"output array is {given.dtype} {given.shape}, must be {dtype} {shape}")

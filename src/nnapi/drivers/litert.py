@@ -10,9 +10,9 @@ from typing import Final
 
 from ai_edge_litert.interpreter import Interpreter
 
+from nnapi.drivers.arrays import are_stored, check_inputs, deliver
 from nnapi.drivers.driver import DeviceType, Estimate, Prepared, PrepareOptions, Verdict
 from nnapi.drivers.quiet import quiet
-from nnapi.drivers.reference import check_input
 from nnapi.drivers.roofline import Roofline
 from nnapi.errors import CompileError, ExecutionError, NnapiError
 from nnapi.exporters.tflite import check_tflite, export_tflite
@@ -20,6 +20,7 @@ from nnapi.ir.model import Model
 from nnapi.ir.specialize import specialize
 from nnapi.ops.types import Array, Dimensions, Operand
 
+NAME: Final = "LiteRT"
 FLOAT: Final = Roofline(60e9, 12e9, operation_seconds=1.5e-6, launch_seconds=10e-6)
 QUANT8: Final = Roofline(120e9, 12e9, operation_seconds=1.5e-6, launch_seconds=10e-6)
 """XNNPACK on one thread of a server core with AVX-512."""
@@ -79,7 +80,7 @@ class PreparedLiteRT:
         with self._lock:
             results = None if self._engine is None else self._engine.run(inputs, outputs)
             if results is None:
-                arrays = _checked(self._operands, inputs)
+                arrays = check_inputs(self._operands, inputs, NAME)
                 try:
                     self._engine = self._engine_for(tuple(array.shape for array in arrays))
                 except CompileError as error:  # the model as such was accepted: it is these shapes
@@ -120,7 +121,9 @@ class RestoredLiteRT:
     def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
         with self._lock:
             results = self._engine.run(inputs, outputs)
-            return self._engine.run_checked(_checked(self._operands, inputs), outputs) if results is None else results
+            if results is None:
+                results = self._engine.run_checked(check_inputs(self._operands, inputs, NAME), outputs)
+            return results
 
 
 class _Engine:
@@ -133,7 +136,8 @@ class _Engine:
                 self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise CompileError(f"LiteRT: {_first_line(error)}", hint="save its .tflite file and report it") from error
+            raise CompileError(f"{NAME}: {_first_line(error)}", hint="save its .tflite file and report it") from error
+        self._operands = tuple(inputs)
         self._inputs = [int(d["index"]) for d in self._interpreter.get_input_details()]
         self._outputs = [int(d["index"]) for d in self._interpreter.get_output_details()]
         self._results = tuple(outputs)
@@ -142,6 +146,8 @@ class _Engine:
     def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None) -> list[Array] | None:
         """One array per output; None for inputs that are not what the tensors take, as they are."""
         interpreter = self._interpreter
+        if not are_stored(self._operands, inputs):
+            return None
         try:
             for index, array in zip(self._inputs, inputs, strict=True):
                 interpreter.set_tensor(index, array)
@@ -151,39 +157,18 @@ class _Engine:
             interpreter.invoke()
             if outputs is None:
                 return [interpreter.get_tensor(index) for index in self._outputs]
-            for given, operand, view in zip(outputs, self._results, self._views, strict=True):
-                shape, dtype = operand.dimensions, operand.type.dtype
-                if given.shape != shape or given.dtype != dtype:
-                    raise ExecutionError(f"output array is {given.dtype} {given.shape}, must be {dtype} {shape}")
-                given[...] = view()  # a view that outlived this line would keep the interpreter from running again
-            return list(outputs)
+            # A view that outlived this line would keep the interpreter from running again.
+            return deliver([view() for view in self._views], self._results, outputs)
         except (ValueError, RuntimeError) as error:
-            raise ExecutionError(f"LiteRT: {_first_line(error)}") from error
+            raise ExecutionError(f"{NAME}: {_first_line(error)}") from error
 
     def run_checked(self, inputs: Sequence[Array], outputs: Sequence[Array] | None) -> list[Array]:
         """One array per output, for inputs that the model takes."""
         results = self.run(inputs, outputs)
         if results is None:
             given = ", ".join(f"{x.dtype} {x.shape}" for x in inputs)
-            raise ExecutionError(f"LiteRT takes no inputs {given}", hint="save its .tflite file and report it")
+            raise ExecutionError(f"{NAME} takes no inputs {given}", hint="save its .tflite file and report it")
         return results
-
-
-def _checked(operands: Sequence[Operand], inputs: Sequence[Array | None]) -> list[Array]:
-    """The inputs as the operands store them; ExecutionError where one does not fit."""
-    if len(inputs) != len(operands):
-        raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(operands)}")
-    return [_check(operand, array) for operand, array in zip(operands, inputs)]
-
-
-def _check(operand: Operand, array: Array | None) -> Array:
-    checked = check_input(operand, array)
-    name = f"input {operand.name!r}" if operand.name else "an input"
-    if checked is None:
-        raise ExecutionError(f"{name} is omitted, LiteRT has no optional inputs")
-    if checked.size == 0:
-        raise ExecutionError(f"{name} has shape {checked.shape}, LiteRT takes no empty tensors")
-    return checked
 
 
 def _first_line(error: Exception) -> str:

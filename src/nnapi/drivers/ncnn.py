@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, check_output, prepare
+from nnapi.drivers.arrays import deliver
+from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, prepare
 from nnapi.drivers.driver import DeviceType, Estimate, PrepareOptions, Verdict
 from nnapi.drivers.quiet import quiet
 from nnapi.drivers.roofline import Roofline
@@ -129,12 +130,7 @@ class _Engine:
             if status != 0:
                 raise ExecutionError(f"{NAME}: code {status}", hint=HINT)
             results.append(np.array(mat).reshape(operand.dimensions))
-        if outputs is None:
-            return results
-        for given, operand, result in zip(outputs, self._results, results, strict=True):
-            check_output(given, operand, result.shape)
-            given[...] = result
-        return list(outputs)
+        return deliver(results, self._results, outputs)
 
 
 def _is_dense(shape: Sequence[int]) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, check_output, prepare
+from nnapi.drivers.arrays import deliver
+from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, prepare
 from nnapi.drivers.driver import DeviceType, Estimate, Prepared, PrepareOptions, Reject, Verdict
 from nnapi.drivers.roofline import Roofline
 from nnapi.drivers.saturation import saturates
@@ -107,12 +108,7 @@ class _Session:
             results: list[Any] = self._session.run(self._outputs, feeds, self._options)
         except Exception as error:
             raise ExecutionError(f"{NAME}: {_first_line(error)}") from error
-        if outputs is None:
-            return results
-        for given, operand, result in zip(outputs, self._operands, results, strict=True):
-            check_output(given, operand, result.shape)
-            given[...] = result
-        return list(outputs)
+        return deliver(results, self._operands, outputs)
 
 
 def _first_line(error: Exception) -> str:

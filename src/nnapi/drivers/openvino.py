@@ -10,7 +10,8 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, check_output, prepare
+from nnapi.drivers.arrays import deliver
+from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, prepare
 from nnapi.drivers.driver import DeviceType, Estimate, Prepared, PrepareOptions, Reject, Verdict
 from nnapi.drivers.roofline import Roofline
 from nnapi.drivers.saturation import saturates
@@ -163,6 +164,7 @@ class _Request:
         # A shape may depend on values here where NNAPI's inference knows it.
         fixed = [port.partial_shape.is_static for port in compiled.outputs]
         self._exits = [_Port.of(k, k, request.get_output_tensor(k), f) for k, f in enumerate(fixed)]
+        self._shapes = {k: tuple(compiled.outputs[k].shape) for k, is_fixed in enumerate(fixed) if is_fixed}
         self._large = [port for port, f in zip(self._exits, fixed) if f and port.own is None]
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None) -> list[Array]:
@@ -177,17 +179,14 @@ class _Request:
                 results = [made[p.index] if p.index in made else self._leave(p) for p in self._exits]
             except Exception as error:
                 raise ExecutionError(f"{NAME}: {_reason(error)}") from error
-        if outputs is None:
-            return results
-        for given, operand, result in zip(outputs, self._operands, results, strict=True):
-            check_output(given, operand, result.shape)
-            given[...] = result
-        return list(outputs)
+        return deliver(results, self._operands, outputs)
 
     def _enter(self, port: _Port, array: Array) -> Array | None:
         """Give an input; what comes back must live until the model has run."""
         own = port.own
-        if own is not None and array.shape == own.shape and array.dtype == own.dtype:
+        if own is not None:
+            if not isinstance(array, np.ndarray) or array.shape != own.shape or array.dtype != own.dtype:
+                raise ExecutionError(f"an input is no array of {own.dtype} {own.shape}")
             np.copyto(own, array)
             return None
         if not (array.flags.c_contiguous and array.flags.writeable):
@@ -196,9 +195,8 @@ class _Request:
         return array
 
     def _expect(self, port: _Port) -> Array:
-        """Where an output is to be written."""
-        operand = self._operands[port.index]
-        array = np.empty(operand.dimensions, operand.type.dtype)
+        """Where an output is to be written; the engine may know dimensions that the model leaves open."""
+        array = np.empty(self._shapes[port.index], self._operands[port.index].type.dtype)
         self._request.set_output_tensor(port.number, openvino.Tensor(array, shared_memory=True))
         return array
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from nnapi.drivers.arrays import check_inputs, deliver
 from nnapi.drivers.driver import ACCEPT, DeviceType, Estimate, PrepareOptions, Reject, Verdict
 from nnapi.drivers.roofline import Roofline
 from nnapi.errors import CompileError, DeviceUnavailable, ExecutionError, MissingExtra, NnapiError
@@ -29,6 +30,7 @@ from nnapi.drivers.aten_call import aten_call
 from nnapi.drivers.aten_kernels import COMPOSITES, DTYPES, KERNELS, Run, tensor_of
 from nnapi.drivers.openmp import let_threads_go
 
+NAME: Final = "PyTorch"
 EAGER: Final = Roofline(macs_per_second=25e9, bytes_per_second=8e9, operation_seconds=10e-6, launch_seconds=20e-6)
 COMPILED: Final = replace(EAGER, operation_seconds=2e-6)
 CUDA: Final = Roofline(macs_per_second=5e12, bytes_per_second=500e9, operation_seconds=10e-6, launch_seconds=100e-6)
@@ -174,16 +176,13 @@ class PreparedPyTorch:
         self._compute = torch.compile(self._compute_all, dynamic=False) if compiled else self._compute_in_turn
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None = None) -> list[Array]:
+        arrays = check_inputs(self._model.input_operands, inputs, NAME)
         with torch.inference_mode(), _threads(self._threads):
-            tensors = self._compute([tensor_of(x, self._device) for x in inputs])
+            tensors = self._compute([tensor_of(x, self._device) for x in arrays])
             results = [self._result(i, tensor) for i, tensor in zip(self._model.outputs, tensors)]
         if self._threads > 1:
             let_threads_go()
-        if outputs is None:
-            return results
-        for given, array in zip(outputs, results, strict=True):
-            given[...] = array
-        return list(outputs)
+        return deliver(results, self._model.output_operands, outputs)
 
     def _compute_in_turn(self, inputs: Sequence[Any]) -> list[Any]:
         """Outputs as tensors; an ExecutionError names the operation that fails."""

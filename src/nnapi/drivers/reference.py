@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from nnapi.drivers.arrays import check_input, deliver
 from nnapi.drivers.driver import (
     ACCEPT,
     LOOP_TIMEOUT,
@@ -77,24 +78,6 @@ def run_model(model: Model, inputs: Sequence[Array | None], context: Context) ->
             if last_use[i] == n and i not in keep:
                 values.pop(i, None)
     return [values[i].value for i in model.outputs]
-
-
-def check_input(operand: Operand, array: Array | None) -> Array | None:
-    """`array` as the operand stores it; ExecutionError where type or shape do not fit."""
-    if array is None:
-        return None
-    name = f"input {operand.name!r}" if operand.name else "input"
-    try:
-        array = np.asarray(array)
-    except Exception as error:  # whatever a foreign object's conversion raises
-        raise ExecutionError(f"{name} is no array: {error}") from error
-    if array.dtype != operand.type.dtype:
-        raise ExecutionError(f"{name} is {array.dtype}, must be {operand.type.dtype} for {operand.type.name}")
-    if operand.type.is_tensor and not compatible(operand.dimensions, array.shape):
-        raise ExecutionError(f"{name} has shape {array.shape}, must have {operand.dimensions}")
-    if not operand.type.is_tensor and array.size != 1:
-        raise ExecutionError(f"{name} has {array.size} values, must have 1")
-    return array if operand.type.is_tensor else array.reshape(())
 
 
 def _run_operation(model: Model, operation: Operation, values: dict[int, Operand], context: Context) -> Sequence[Array]:
@@ -170,15 +153,5 @@ class PreparedReference:
         self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None, deadline: Deadline, loop_timeout: float
     ) -> list[Array]:
         """`run` that stops when its time is over."""
-        if outputs is not None and len(outputs) != len(self.model.outputs):
-            raise ExecutionError(f"{len(outputs)} output arrays given, the model has {len(self.model.outputs)}")
         results = run_model(self.model, inputs, Context(deadline, loop_timeout))
-        if outputs is None:
-            return results
-        for given, array in zip(outputs, results):
-            if given.shape != array.shape or given.dtype != array.dtype:
-                raise ExecutionError(
-                    f"output array is {given.dtype} {given.shape}, must be {array.dtype} {array.shape}"
-                )
-            given[...] = array
-        return list(outputs)
+        return deliver(results, self.model.output_operands, outputs)
