@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nnapi.errors import UnsupportedOperation
+from nnapi.exporters.halves import in_float32
 from nnapi.exporters.lowering import BaseLowering, BaseNode, BaseRow, require
 from nnapi.exporters.tflite.flattening import flattening
 from nnapi.exporters.tflite.writer import MAX_BYTES, TENSOR_TYPES, Flatbuffer, Graph
@@ -180,6 +181,7 @@ def _type_problem(operand: Operand) -> str | None:
 
 def lower_model(model: Model, rows: Mapping[str, BaseRow[Node] | str]) -> Flatbuffer:
     """The whole model as a TFLite file; UnsupportedOperation names the first operation that TFLite does not take."""
+    model = in_float32(model)
     file = Flatbuffer(model.name)
     lowering = Lowering(model, file, rows, expand=True)
     for i in (*model.inputs, *model.outputs):
