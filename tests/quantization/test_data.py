@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from nnapi.errors import QuantizeError
-from nnapi.ops.types import F32, Operand
+from nnapi.ops.types import F32, I32, Operand
 from nnapi.quantization.data import read_examples
 
 IMAGE = Operand(F32, (1, 2, 2, 3), name="x")
+INDEX = Operand(I32, (1,), name="i")
 PAIR = (Operand(F32, (1, 4), name="a"), Operand(F32, (1, 4), name="b"))
 X = np.ones((1, 2, 2, 3), np.float32)
 Y = np.ones((1, 4), np.float32)
@@ -45,6 +46,8 @@ def test_examples(operands: list[Operand], calibration: object, count: int) -> N
         pytest.param([IMAGE], 7, "is a int, must be an iterable", id="number"),
         pytest.param([IMAGE], [X, X * np.nan], "example 1, input 'x' holds NaN or infinity", id="NaN"),
         pytest.param([IMAGE], [X * np.inf], "example 0, input 'x' holds NaN or infinity", id="infinity"),
+        pytest.param([IMAGE], [X.astype(float) + 1e300], r"input 'x' holds 1e\+300", id="too large"),
+        pytest.param([INDEX], [np.array([2**32 + 1])], r"input 'i' holds 4294967297", id="integer that does not fit"),
         pytest.param([IMAGE], [X[:, :1]], r"has shape \(1, 1, 2, 3\), must have \(1, 2, 2, 3\)", id="shape"),
         pytest.param([IMAGE], [X[:0]], "has shape", id="no rows"),
         pytest.param([IMAGE], ["cat"], "is <U3, must be numbers", id="text"),

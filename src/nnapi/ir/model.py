@@ -16,6 +16,8 @@ COMPOSITE = "org.nnapi.composite/"
 """Extension operations whose last input is a MODEL operand: their decomposition into NNAPI operations."""
 ATEN = "org.pytorch.aten/"
 """Extension operations that call one ATen overload; see importers/pytorch."""
+RANKLESS = "outputs of rank 0"
+"""Key of a model's metadata: which outputs, of dimensions (1,) as NNAPI has no rank 0, had none where it came from."""
 
 
 @dataclass(frozen=True, slots=True)

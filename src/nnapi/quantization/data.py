@@ -11,6 +11,7 @@ import numpy as np
 
 from nnapi.errors import QuantizeError
 from nnapi.ir.verify import compatible
+from nnapi.ops.given import stored
 from nnapi.ops.types import Array, Operand
 
 Example = tuple[Array, ...]
@@ -109,7 +110,10 @@ def _split(arrays: Sequence[Array], operands: Sequence[Operand], n: int) -> Iter
         where = f"calibration example {n}, input {operand.name!r}"
         if array.dtype.kind not in "fiub":
             raise QuantizeError(f"{where} is {array.dtype}, must be numbers")
-        array = np.ascontiguousarray(array, operand.type.dtype)
+        try:
+            array = np.ascontiguousarray(stored(array, operand))
+        except ValueError as error:
+            raise QuantizeError(f"{where} {error}") from error
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise QuantizeError(f"{where} holds NaN or infinity")
         wanted = operand.dimensions

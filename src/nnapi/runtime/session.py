@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from nnapi.drivers.driver import Driver, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
-from nnapi.errors import CompileError, ExecutionError, NnapiError
+from nnapi.errors import CompileError, ExecutionError, NnapiError, UsageError
+from nnapi.ir.model import RANKLESS
 from nnapi.ir.names import names_of
 from nnapi.ir.verify import compatible
-from nnapi.ops.types import Array
+from nnapi.ops.given import stored
+from nnapi.ops.types import Array, Operand
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.gate import Gate, Refusal
 from nnapi.partitioning.plan import Plan
@@ -54,40 +56,62 @@ class Session:
             model.outputs,
         )
         self._whole = only.prepared.run if only is not None and whole else None
+        rankless = model.metadata.get(RANKLESS, "").split()
+        self._rankless = {k for k, o in enumerate(model.output_operands) if str(k) in rankless and o.elements == 1}
         self._exact = self._whole if only is not None and getattr(only.prepared, "checks_inputs", False) else None
 
     def __call__(self, *inputs: Any) -> list[Array]:
         """One array per output, in order, for one array per input; ExecutionError where they do not fit."""
         if self._exact is not None:
-            try:
-                return self._exact(inputs)
-            except ExecutionError:  # perhaps of inputs that can be converted, or that are better explained below
-                pass
-        if len(inputs) != len(self._expected):
-            names = ", ".join(self.input_names)
-            raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._expected)}: {names}")
+            for x in inputs:
+                if type(x) is not np.ndarray or not x.dtype.isnative:  # engines see bytes: their order, their masks
+                    break
+            else:
+                try:
+                    return self._shaped(self._exact(inputs))
+                except ExecutionError:  # perhaps of inputs that can be converted, or that are better explained below
+                    pass
         arrays: Sequence[Any] = inputs
+        if len(inputs) != len(self._expected):
+            arrays = self._converted(inputs)
         for x, (dtype, dimensions) in zip(inputs, self._expected):
             if type(x) is not np.ndarray or x.dtype is not dtype or x.shape != dimensions:
-                arrays = [self._convert(i, x) for i, x in enumerate(inputs)]
+                arrays = self._converted(inputs)
                 break
-        return self._run_partitions(arrays, None) if self._whole is None else self._whole(arrays)
+        return self._shaped(self._run_partitions(arrays, None) if self._whole is None else self._whole(arrays))
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Outputs by name for inputs by name."""
+        if not isinstance(inputs, Mapping):
+            raise UsageError(
+                f"run takes a mapping of names to arrays, not a {type(inputs).__name__}",
+                hint=f"session({', '.join(self.input_names)}) takes arrays in order",
+            )
         unknown = inputs.keys() - set(self.input_names)
         missing = set(self.input_names) - inputs.keys()
         if unknown or missing:
-            given = f"unknown {sorted(unknown)}" if unknown else f"missing {sorted(missing)}"
+            given = f"unknown {sorted(map(str, unknown))}" if unknown else f"missing {sorted(missing)}"
             raise ExecutionError(f"inputs: {given}; the model takes {', '.join(self.input_names)}")
         return dict(zip(self.output_names, self(*(inputs[name] for name in self.input_names))))
 
     def profile(self, *inputs: Any) -> list[float]:
         """Seconds of each partition in one run, in the plan's order."""
-        arrays = [self._convert(i, x) for i, x in enumerate(inputs)]
         seconds: list[float] = []
-        self._run_partitions(arrays, seconds)
+        self._run_partitions(self._converted(inputs), seconds)
         return seconds
+
+    def __copy__(self) -> Session:
+        """The session itself: nothing in it changes, and threads may share it."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Session:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "a session cannot be pickled: it holds engines of this process",
+            hint="nnapi.save its session.plan.model, and load and compile that in the other process",
+        )
 
     def _run_partitions(self, inputs: Sequence[Array], seconds: list[float] | None) -> list[Array]:
         model = self.plan.model
@@ -101,24 +125,34 @@ class Session:
             values.update(zip(subgraph.outputs, results))
         return [values[i] for i in model.outputs]
 
-    def _convert(self, i: int, given: Any) -> Array:
-        """The i-th input as an array of the type the model wants; only changes that lose nothing are made."""
-        operand = self._inputs[i]
+    def _converted(self, inputs: Sequence[Any]) -> list[Array]:
+        """The inputs as arrays of the types that the model wants: `ops.given.stored` says what is converted."""
+        if len(inputs) != len(self._inputs):
+            names = ", ".join(self.input_names)
+            raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._inputs)}: {names}")
+        return list(map(self._convert, self.input_names, self._inputs, inputs))
+
+    def _convert(self, name: str, operand: Operand, given: Any) -> Array:
         try:
-            array = np.asarray(given)
-        except Exception as error:  # whatever a foreign object's conversion raises
-            raise ExecutionError(f"input {self.input_names[i]!r} is no array: {error}") from error
-        dtype = operand.type.dtype
-        if array.dtype != dtype:
-            if not np.can_cast(array.dtype, dtype, "same_kind") or (array.dtype.kind in "iu" and dtype.itemsize == 1):
-                raise ExecutionError(
-                    f"input {self.input_names[i]!r} is {array.dtype}, must be {dtype} for {operand.type.name}"
-                )
-            array = array.astype(dtype)
-        if operand.type.is_tensor and not compatible(operand.dimensions, array.shape):
+            array = stored(given, operand)
+        except ValueError as error:
+            raise ExecutionError(f"input {name!r} {error}") from error
+        if not operand.type.is_tensor:
+            if array.size != 1:
+                raise ExecutionError(f"input {name!r} has {array.size} values, must have 1")
+            return array.reshape(())
+        if array.shape == () and operand.dimensions == (1,):  # NNAPI has no rank 0
+            return array.reshape(1)
+        if not compatible(operand.dimensions, array.shape):
             wanted = tuple(d or "any" for d in operand.dimensions)
-            raise ExecutionError(f"input {self.input_names[i]!r} has shape {array.shape}, must have {wanted}")
+            raise ExecutionError(f"input {name!r} has shape {array.shape}, must have {wanted}")
         return array
+
+    def _shaped(self, outputs: list[Array]) -> list[Array]:
+        """The outputs; what has no dimensions in the model that was loaded has none here."""
+        if self._rankless:
+            return [y.reshape(()) if k in self._rankless else y for k, y in enumerate(outputs)]
+        return outputs
 
 
 def build_session(

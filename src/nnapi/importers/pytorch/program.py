@@ -20,7 +20,7 @@ from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.graph import FUNCTIONS, Conversion, declare_outputs, functional_name, inputs_of
 from nnapi.importers.pytorch.tensor import EXACT, TYPES, Tensor, filled_dims_of, operand_of
 from nnapi.ir.builder import Builder
-from nnapi.ir.model import Model
+from nnapi.ir.model import RANKLESS, Model
 
 
 def convert(program: torch.export.ExportedProgram, name: str = "") -> Model:
@@ -36,6 +36,9 @@ def convert(program: torch.export.ExportedProgram, name: str = "") -> Model:
         for value, spec in zip(conversion.run(program.graph, inputs), program.graph_signature.output_specs)
         if spec.kind == OutputKind.USER_OUTPUT
     ]
+    rankless = [k for k, v in enumerate(v for v in outputs if v is not None) if isinstance(v, Tensor) and v.rank == 0]
+    if rankless:
+        builder.metadata[RANKLESS] = " ".join(map(str, rankless))
     given = {v.ref.index for v in inputs if isinstance(v, Tensor) and v.ref is not None}
     declare_outputs(conversion.emitter, outputs, _output_names(program), given)
     return quantized.in_integers(builder.finish())
