@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -19,8 +20,9 @@ from nnapi.quantization.params import Params, Table
 from nnapi.quantization.recipe import INTEGERS
 from nnapi.quantization.weights import stored_bias, stored_filter
 
+HALF_MAX: Final = float(np.finfo(np.float16).max)
 Storage = Params | OperandType
-"""How a tensor is stored: as integers, or as F32 or F16."""
+"""How a tensor is stored: as integers, or in floats of 32 or 16 bits."""
 
 
 def apply(model: Model, table: Table) -> Model:
@@ -90,7 +92,7 @@ class _Applying:
         """Operand i stored as wanted: itself, or a conversion of it."""
         home = self._home(i)
         operand = self.graph.operands[i]
-        if home == wanted or (operand.type not in (F32, F16) and not operand.type.is_quantized):
+        if home == wanted or (not operand.type.is_float and not operand.type.is_quantized):
             return i
         key = (i, wanted)
         if key not in self._versions:
@@ -101,7 +103,13 @@ class _Applying:
 
     def _constant(self, operand: Operand, wanted: Storage) -> int:
         like = wanted.of(operand) if isinstance(wanted, Params) else replace(operand, type=wanted)
-        return self.graph.operand(replace(like, value=quantize(operand.value, like)))
+        if operand.is_omitted:
+            return self.graph.operand(like)
+        # A mask's -1e9 must stay finite: a row that is hidden wholly would be NaN after SOFTMAX.
+        value = operand.value
+        if like.type in (F16, FLOAT16):
+            value = np.where(np.isfinite(value), np.clip(value, -HALF_MAX, HALF_MAX), value)
+        return self.graph.operand(replace(like, value=quantize(value, like)))
 
     def _convert(self, i: int, wanted: Storage, name: str) -> int:
         home, operand = self._home(i), self.graph.operands[i]
@@ -156,10 +164,7 @@ class _Applying:
         inputs = []
         for i in operation.inputs:
             operand = self.graph.operands[i]
-            if operand.type == FLOAT32:
-                inputs.append(self.graph.constant(np.asarray(operand.value, np.float16), Operand(FLOAT16)))
-            else:
-                inputs.append(self._as(i, F16))
+            inputs.append(self._as(i, FLOAT16 if operand.type == FLOAT32 else F16))
         for i in operation.outputs:
             operand = self.graph.operands[i]
             self.graph.operands[i] = replace(operand, type=HALF.get(operand.type, operand.type))

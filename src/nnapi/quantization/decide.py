@@ -74,7 +74,13 @@ def _in_floats(model: Model, recipe: Recipe, kept: Mapping[int, str]) -> Table:
 
 def half_types(model: Model, operation: Operation) -> Types | None:
     """The row of types that has 16-bit floats where the operation's has 32, if there is one."""
-    if operation.is_extension or any(model.referenced(operation)):
+    given = [model.operands[i] for i in operation.inputs]
+    # A scalar that comes at run time cannot be cast: CAST takes tensors.
+    if (
+        operation.is_extension
+        or any(model.referenced(operation))
+        or any(o.type == FLOAT32 and not o.is_constant for o in given)
+    ):
         return None
     call = model.call(operation)
     wanted = {name: HALF.get(t, t) for name, t in call.types.bind.items()}
