@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array, Operand
+from nnapi.partitioning.origins import Origin, Origins
 
 
 @dataclass(frozen=True)
@@ -34,75 +35,48 @@ LIMITS: Final[Mapping[str, Limit]] = {
     "exact": Limit(20, 1.0, 0.0, "indexes and truth values: 1 in 100 may differ, where values are close to each other"),
 }
 """By precision of the output. Noise is at 0 dB or below, so every limit tells it from rounding."""
+FUZZ: Final = 1 + 1e-3
+"""One step of integers, computed in float32, is this much of a step at most."""
 
 
 def difference(model: Model, expected: Sequence[Array], actual: Sequence[Array], *, relaxed: bool) -> str | None:
-    """What is wrong with the outputs of `model`, with the figure; None where they are within their limits."""
+    """What is wrong with the outputs of `model`, with the figure; None where they are within their limits.
+
+    Each part of an output that was computed by itself (of a last concatenation, say) is judged by itself.
+    """
     if len(actual) != len(expected):
         return f"{len(actual)} outputs, {len(expected)} expected"
-    for i, wanted, got in zip(model.outputs, expected, actual):
-        operand = model.operands[i]
-        kind = kind_of(_as_computed(model, i), relaxed=relaxed, rounded=_is_rounded(model, i))
-        problem = compare(_as_computed(model, i), *_in_steps(model, i, wanted, np.asarray(got)), kind=kind)
-        if problem is not None:
-            return f"output {operand.name or model.operations[-1].label}: {problem}"
+    origins = Origins(model)
+    for i, wanted, given in zip(model.outputs, expected, actual):
+        operand, got = model.operands[i], np.asarray(given)
+        name = f"output {operand.name or model.operations[-1].label}"
+        if got.shape != wanted.shape or got.dtype != wanted.dtype:
+            return f"{name}: {got.dtype}{list(got.shape)}, must be {wanted.dtype}{list(wanted.shape)}"
+        wanted, got = _as_real(operand, wanted), _as_real(operand, got)
+        for limit, step, where in _parts(origins, i, wanted.shape, relaxed=relaxed):
+            problem = compare(wanted, got, limit, step) if where is None else (
+                compare(wanted[where], got[where], limit, step)
+            )  # fmt: skip
+            if problem is not None:
+                return f"{name}: {problem}"
     return None
 
 
-def _as_computed(model: Model, output: int) -> Operand:
-    """The operand that says how precise an output is: where DEQUANTIZE writes it, the integers that it reads."""
-    operation = model.operations[model.producers[output]]
-    stored = model.operands[operation.inputs[0]] if operation.type == "DEQUANTIZE" else None
-    return stored if stored is not None and stored.type.is_quantized and stored.scale else model.operands[output]
-
-
-def _in_steps(model: Model, output: int, expected: Array, actual: Array) -> tuple[Array, Array]:
-    """Both arrays in steps of the integers that DEQUANTIZE reads; as they are where it does not write them."""
-    stored, operand = _as_computed(model, output), model.operands[output]
-    if stored is operand or actual.dtype != expected.dtype:
-        return expected, actual
-    return (
-        np.round(expected / np.float32(stored.scale)) + stored.zero_point,
-        np.round(actual / np.float32(stored.scale)) + stored.zero_point,
-    )
-
-
-def _is_rounded(model: Model, output: int) -> bool:
-    """Whether an output is made of computed integers that stand for real numbers."""
-    waiting, seen = [output], {output}
-    while waiting:
-        i = waiting.pop()
-        if i not in model.producers:
-            continue
-        if model.operands[i].type.is_quantized:
-            return True
-        new = set(model.operations[model.producers[i]].inputs) - seen
-        seen |= new
-        waiting += new
-    return False
-
-
-def compare(operand: Operand, expected: Array, actual: Array, *, kind: str) -> str | None:
-    """What is wrong with an output, in figures; None where it is within the limits of its kind."""
-    if actual.shape != expected.shape or actual.dtype != expected.dtype:
-        return f"{actual.dtype}{list(actual.shape)}, must be {expected.dtype}{list(expected.shape)}"
-    limit = LIMITS[kind]
-    wanted, got = np.asarray(expected, np.float64), np.asarray(actual, np.float64)
-    finite = np.isfinite(wanted)
-    wanted, got = wanted[finite], got[finite]
+def compare(expected: Array, actual: Array, limit: Limit, step: float = 1.0) -> str | None:
+    """What is wrong with values, as reals, in figures; None where they are within a limit, in steps of that size."""
+    finite = np.isfinite(expected)
+    wanted, got = expected[finite], actual[finite]
     if not np.isfinite(got).all():
         return f"{np.count_nonzero(~np.isfinite(got))} values are infinite or not a number"
-    if operand.type.is_quantized:
-        wanted, got = wanted - operand.zero_point, got - operand.zero_point
-    error = np.abs(got - wanted)
-    if not error.size or error.max() <= limit.negligible:
+    error, negligible = np.abs(got - wanted), limit.negligible * step
+    if not error.size or error.max() <= negligible * FUZZ:
         return None
-    if kind == "exact":
+    if limit is LIMITS["exact"]:
         share = float(np.mean(error > 0))
         return f"{share:.1%} of the values differ, limit 1%" if share > 0.01 and error.size > 1 else None
     largest, worst = float(np.abs(wanted).max()), float(error.max())
     # With whole steps, an error of one is what rounding may do to every value.
-    noise = np.maximum(error - limit.negligible, 0) if kind == "quantized" else error
+    noise = np.maximum(error - negligible, 0) if limit is LIMITS["quantized"] else error
     power = float(np.sum(noise**2))
     ratio = 10 * np.log10(max(float(np.sum(wanted**2)), 1e-300) / power) if power else np.inf
     if ratio < limit.sqnr:
@@ -112,12 +86,30 @@ def compare(operand: Operand, expected: Array, actual: Array, *, kind: str) -> s
     return None
 
 
-def kind_of(operand: Operand, *, relaxed: bool = False, rounded: bool = False) -> str:
-    """Which of the limits an output has; `rounded` where integers come before it."""
-    if operand.type.is_quantized:
-        return "quantized"
-    if not operand.type.is_float:
-        return "exact"
-    if rounded:
-        return "rounded"
-    return "fp16" if operand.type.dtype.itemsize == 2 else "relaxed" if relaxed else "fp32"
+def _parts(
+    origins: Origins, output: int, shape: tuple[int, ...], *, relaxed: bool
+) -> Iterator[tuple[Limit, float, Array | None]]:
+    """The limit and the step of each part of an output, and where it is; integers of one step are one part."""
+    merged: dict[object, tuple[Limit, float, list[Array | None]]] = {}
+    for origin, where in origins.of(output, shape):
+        kind = (
+            "relaxed" if relaxed and origin.kind in ("fp32", "fp16") and not _is_half(origins, origin) else origin.kind
+        )
+        key = (kind, origin.step) if kind == "quantized" else (kind, origin.step, origin.operand)
+        merged.setdefault(key, (LIMITS[kind], origin.step or 1.0, []))[2].append(where)
+    for limit, step, found in merged.values():
+        some = [where for where in found if where is not None]
+        yield limit, step, np.logical_or.reduce(some) if len(some) == len(found) else None
+
+
+def _is_half(origins: Origins, origin: Origin) -> bool:
+    """Whether an operand is stored in 16 bits: what float32 may be computed in does not change them."""
+    return origins.model.operands[origin.operand].type.dtype.itemsize == 2
+
+
+def _as_real(operand: Operand, array: Array) -> Array:
+    """The real numbers that an output stands for."""
+    values = np.asarray(array, np.float64)
+    if not operand.type.is_quantized:
+        return values
+    return (values - operand.zero_point) * (operand.scale or 1.0)
