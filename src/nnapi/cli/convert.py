@@ -11,7 +11,7 @@ import click
 
 from nnapi.cli.output import json_option, print_json, progress, say, size
 from nnapi.drivers.driver import Layout
-from nnapi.exporters.save import FORMATS, check_suffix, save
+from nnapi.exporters.save import FORMATS, check_output, save
 from nnapi.ir.verify import feature_level, level_name
 from nnapi.pipeline import load, optimize
 
@@ -35,7 +35,7 @@ LAYOUTS: Final[Mapping[str, Layout | None]] = {"nhwc": "nhwc", "nchw": "nchw", "
 def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool, as_json: bool) -> None:
     """Turn SOURCE (.pt2, .nnapi or zoo:NAME) into files; ncnn's weights go to a .bin beside its .param."""
     for output in outputs:
-        check_suffix(output)
+        check_output(output)
     started = time.perf_counter()
     with progress(f"Loading {source}"):
         model = load(source)

@@ -10,9 +10,9 @@ import click
 from nnapi.cli.options import load_model
 from nnapi.cli.output import json_option, print_json, print_table, progress, say, size
 from nnapi.errors import UsageError
-from nnapi.exporters.save import FORMATS, check_suffix, save
-from nnapi.ir.file import writing
+from nnapi.exporters.save import FORMATS, check_output, save
 from nnapi.ir.verify import feature_level, level_name
+from nnapi.ir.writing import check_writable, writing
 from nnapi.pipeline import optimize, read_calibration
 from nnapi.quantization.page import decibels, page
 from nnapi.quantization.quantize import quantize_model
@@ -35,8 +35,8 @@ STAGES: Final = {
 @click.option("-c", "--calibration", metavar="PATH", help="A folder of images, or an .npz file.")
 @click.option("--list", "listed", is_flag=True, help="List the recipes.")
 @click.option("--table", type=click.Path(exists=True, dir_okay=False), help="Quantize by a saved (and edited) table.")
-@click.option("--save-table", type=click.Path(dir_okay=False), help="Save what was decided.")
-@click.option("--report", "report_path", type=click.Path(dir_okay=False), help="Write an HTML page of the costs.")
+@click.option("--save-table", type=click.Path(), help="Save what was decided.")
+@click.option("--report", "report_path", type=click.Path(), help="Write an HTML page of the costs.")
 @json_option
 def command(
     source: str | None, output: str | None, recipe: str, calibration: str | None, listed: bool, table: str | None,
@@ -49,7 +49,9 @@ def command(
         raise UsageError("no model given", hint="nnapi quantize SOURCE, or --list")
     chosen = read_recipe(recipe)
     if output is not None:
-        check_suffix(output)
+        check_output(output)
+    for path in filter(None, (save_table, report_path)):
+        check_writable(path)
     loaded = load_model(source)
     with progress("Optimizing"):
         model = optimize(loaded)

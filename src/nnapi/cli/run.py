@@ -12,7 +12,7 @@ from nnapi.cli.options import load_model, session_options
 from nnapi.cli.output import json_option, print_json, progress, say
 from nnapi.drivers.driver import Precision, Preference
 from nnapi.errors import UsageError
-from nnapi.ir.file import writing
+from nnapi.ir.writing import check_writable, writing
 from nnapi.ops.types import Array
 from nnapi.partitioning.samples import random_inputs
 from nnapi.pipeline import compile
@@ -32,7 +32,9 @@ TOP = 5
     metavar="[NAME=]FILE",
     help=".npy, .npz or an image; repeat for more inputs.",
 )
-@click.option("--random", "seed", type=int, metavar="SEED", help="Seeded random values for inputs not given.")
+@click.option(
+    "--random", "seed", type=click.IntRange(0), metavar="SEED", help="Seeded random values for inputs not given."
+)
 @click.option("-o", "--output", type=click.Path(), help="Save the outputs: .npz, or .npy for a single one.")
 @click.option("--mean", default="0.485,0.456,0.406", show_default=True, help="Subtracted from an image's channels.")
 @click.option("--std", default="0.229,0.224,0.225", show_default=True, help="Divides an image's channels.")
@@ -46,10 +48,14 @@ def command(
     tune: bool, accept_inaccurate: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run SOURCE on inputs and print its outputs, or save them."""
-    if output is not None and Path(output).suffix not in (".npz", ".npy"):
-        raise UsageError(f"{output}: suffix must be .npz or .npy")
+    if output is not None:
+        if Path(output).suffix not in (".npz", ".npy"):
+            raise UsageError(f"{output}: suffix must be .npz or .npy")
+        check_writable(output)
     images = ImageOptions(_numbers("mean", mean), _numbers("std", std), crop)
     model = load_model(source)
+    if output is not None and Path(output).suffix == ".npy" and len(model.outputs) != 1:
+        raise UsageError(f"{output}: the model has {len(model.outputs)} outputs", hint="save to .npz")
     operands = model.input_operands
     given = read_inputs(paths, operands, images)
     if len(given) < len(operands):
@@ -100,8 +106,6 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
 
 
 def _save(results: dict[str, Array], path: str) -> None:
-    if Path(path).suffix == ".npy" and len(results) != 1:
-        raise UsageError(f"{path}: the model has {len(results)} outputs", hint="save to .npz")
     with writing(path) as file:
         if Path(path).suffix == ".npy":
             np.save(file, next(iter(results.values())))

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from nnapi.errors import UsageError
 from nnapi.ir import file
 from nnapi.ir.model import Model
+from nnapi.ir.writing import check_writable
 
 
 def _save_tflite(model: Model, path: str | os.PathLike[str]) -> None:
@@ -67,5 +68,13 @@ def for_readers(model: Model, path: str | os.PathLike[str]) -> Model:
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
     """UsageError where no format has the path's suffix."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(f"cannot write to a {type(path).__name__}: it is no path")
     if Path(path).suffix not in FORMATS:
         raise UsageError(f"cannot write {path}: suffix must be {' or '.join(FORMATS)}")
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """UsageError where `save` cannot write there, whatever the model: asked before it is made."""
+    check_suffix(path)
+    check_writable(path)

@@ -10,18 +10,17 @@ import json
 import mmap
 import os
 import struct
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from nnapi.errors import ModelError, UsageError
+from nnapi.errors import ModelError
 from nnapi.ir.model import Model, Operation
 from nnapi.ir.verify import MAX_DEPTH, verify
+from nnapi.ir.writing import writing
 from nnapi.ops.types import MODEL, OMITTED, Array, ChannelQuant, Operand, OperandType
 
 FORMAT = "nnapi"
@@ -61,30 +60,6 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         file.write(text)
         for array in tensors.values():
             file.write(np.ascontiguousarray(array).data if array.size else b"")
-
-
-@contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place when the block ends well, and is removed when it does not."""
-    path = Path(path)
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        if path.is_dir():
-            raise UsageError(f"cannot write {path}: it is a directory")
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike[str]) -> Model:

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from nnapi.errors import QuantizeError
-from nnapi.ir.file import writing
 from nnapi.ir.model import Model
+from nnapi.ir.writing import writing
 from nnapi.ops.types import Operand, OperandType
 from nnapi.quantization.observers import Range
 

@@ -9,9 +9,9 @@ from nnapi.errors import UsageError
 from nnapi.exporters.ncnn.lowering import Lowering, lower_model
 from nnapi.exporters.ncnn.table import ROWS
 from nnapi.exporters.ncnn.writer import Net
-from nnapi.ir.file import writing
 from nnapi.ir.model import Model
 from nnapi.ir.verdict import Verdict
+from nnapi.ir.writing import writing
 
 __all__ = ["check_ncnn", "export_ncnn", "save_ncnn"]
 

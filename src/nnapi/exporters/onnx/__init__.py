@@ -16,9 +16,9 @@ from nnapi.exporters.onnx import writer
 from nnapi.exporters.onnx.lowering import Lowering, lower_model
 from nnapi.exporters.onnx.table import ROWS
 from nnapi.exporters.onnx.writer import OPSET, File
-from nnapi.ir.file import writing
 from nnapi.ir.model import Model
 from nnapi.ir.verdict import Verdict
+from nnapi.ir.writing import writing
 
 __all__ = ["OPSET", "check_onnx", "export_onnx", "save_onnx"]
 

@@ -7,9 +7,9 @@ import os
 from nnapi.exporters.tflite.lowering import Lowering, lower_model
 from nnapi.exporters.tflite.table import ROWS
 from nnapi.exporters.tflite.writer import Flatbuffer
-from nnapi.ir.file import writing
 from nnapi.ir.model import Model
 from nnapi.ir.verdict import Verdict
+from nnapi.ir.writing import writing
 
 __all__ = ["check_tflite", "export_tflite", "save_tflite"]
 
