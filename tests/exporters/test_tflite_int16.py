@@ -118,3 +118,15 @@ def test_a_bias_that_varies_is_refused() -> None:
     assert verdict.reason == (
         "FULLY_CONNECTED: bias is not a constant, kernels of 16-bit activations take one of 64 bits"
     )
+
+
+@pytest.mark.parametrize("factor", [2.0**12, 2.0**14, 2.0**18])
+@pytest.mark.parametrize("kind", ["ADD", "SUB"])
+def test_a_sum_far_finer_than_its_inputs(kind: str, factor: float) -> None:
+    """The kernel's check of its fixed point would end the process."""
+    b = Builder()
+    given = {name: b.input(name, Q16SYMM, (2, 8), 1e-3) for name in ("input0", "input1")}
+    b.output(b.add(kind, given | {"activation": 0}, Operand(Q16SYMM, (), 1e-3 / factor)))
+    model = b.finish()
+    inputs = [np.random.default_rng(n).integers(-2, 3, (2, 8)).astype(np.int16) for n in range(2)]
+    assert_within(model, interpret(export_tflite(model), inputs), execute(model, inputs), 1)

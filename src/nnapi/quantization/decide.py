@@ -20,6 +20,9 @@ ROUNDS = 32
 HALF = {F32: F16, FLOAT32: FLOAT16}
 HEADROOM = 1.25
 """What 16 bits keep for values beyond those of calibration: 2 dB of 90, where saturation can cost 30."""
+SUMS = ("ADD", "SUB")
+FINEST = 2.0**-6
+"""Of the scale beside it in a sum: what is smaller by far, such as an epsilon, is lost in its steps anyway."""
 MARGIN = 1 + 1e-5
 """Feature levels 1 and 2 want the product of scales below the output's, in float32."""
 
@@ -176,12 +179,31 @@ class _Plan:
                     found[n] = "a tensor is 0 on all calibration data: no range to store it by"
         return found
 
+    def _constant(self, root: int, groups: Mapping[int, Params]) -> Params:
+        """Parameters of a constant that are no finer than what is beside it can show.
+
+        One of nothing but zeros says nothing of its scale, by which kernels scale the others: it takes theirs.
+        """
+        for n in self.model.consumers.get(root, ()):
+            operation = self.model.operations[n]
+            for i in (*operation.inputs, *operation.outputs):
+                if n not in self.rows or i not in self._parent or self.model.operands[i].is_constant:
+                    continue
+                other = groups[self._find(i)]
+                if self._range(root) == (0.0, 0.0):
+                    return other
+                return at_least(groups[root], other.scale * FINEST) if operation.type in SUMS else groups[root]
+        return groups[root]
+
     def table(self) -> Table:
         """Parameters of all groups, and filters'; groups widen until the products of scales fit."""
         groups = {
             root: self._fixed.get(root) or params_for(*self._with_headroom(root), self.recipe.type)
             for root in self._members
         }
+        for root, members in self._members.items():
+            if all(self.model.operands[i].is_constant for i in members):
+                groups[root] = self._constant(root, groups)
         filters: dict[int, tuple[Params, ...]] = {}
         for _ in range(ROUNDS):
             if not any(self._widened(n, groups, filters) for n in self.rows):

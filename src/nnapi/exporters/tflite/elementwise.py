@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from nnapi.exporters.tflite.lowering import Node, Row, same_quantization, through_float
-from nnapi.ops.types import B8, F32, I32, Q8, Q8S, Q16SYMM
+from nnapi.ops.types import B8, F32, I32, Q8, Q8S, Q16SYMM, Operand
 
 QUANT8 = {Q8, Q8S}
-FACTORS = {"ADD": (2**-10, 2**8), "MUL": (2**-16, 2**8)}
-"""By what XNNPACK scales quantized inputs, or their product, to the output's scale."""
+FACTORS: Final[Mapping[tuple[str, int], tuple[float, float]]] = {
+    ("ADD", 1): (2**-10, 2**8), ("MUL", 1): (2**-16, 2**8), ("ADD", 2): (0, 2**13), ("MUL", 2): (0, math.inf),
+}  # fmt: skip
+"""By what kernels scale quantized inputs of 1 or 2 bytes, or their product, to the output's scale.
+
+Beyond, XNNPACK takes no 8 bits, and a sum of 16 ends TFLite's process at twice its limit.
+"""
 
 
 def _arithmetic(builtin: str, options: Callable[..., Any]) -> Callable[[Node], None]:
-    """Sums of 8 bits of scales too far apart do not fit XNNPACK's fixed point: these go through float32."""
+    """Sums of scales too far apart do not fit the kernels' fixed point: these go through float32."""
 
     def lower(node: Node) -> None:
         fused = options(fusedActivationFunction=node.scalar("activation"))
         if node.output.type == Q16SYMM and builtin != "MUL":
             fused.potScaleInt16 = False  # any scales, not powers of two alone
-        scales = [o.scale for o in node.inputs[:2]]
-        factors = [math.prod(scales)] if builtin == "MUL" else scales
-        limits = FACTORS["MUL" if builtin == "MUL" else "ADD"]
-        if node.output.type in QUANT8 and not all(limits[0] <= f / node.output.scale < limits[1] for f in factors):
+        if node.output.type.is_quantized and not _fits(builtin, node.inputs[:2], node.output):
             through_float(node, lambda tensors, outputs: node.emit(builtin, tensors[:2], outputs, fused))
         else:
             node.emit(builtin, [node.tensor("input0"), node.tensor("input1")], options=fused)
 
     return lower
+
+
+def _fits(builtin: str, inputs: Sequence[Operand], output: Operand) -> bool:
+    """Whether the kernel can scale its inputs to the output's scale."""
+    scales = [o.scale for o in inputs]
+    kind, factors = ("MUL", [math.prod(scales)]) if builtin == "MUL" else ("ADD", scales)
+    low, high = FACTORS[kind, output.type.dtype.itemsize]
+    return all(low <= factor / output.scale < high for factor in factors)
 
 
 def _div(node: Node) -> None:
