@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from models import BINARY, random_graph
 from nnapi.drivers.fake import FakeDriver
 from nnapi.drivers.reference import ReferenceDriver
-from nnapi.partitioning import exact
 from nnapi.partitioning.assign import assign, pose
 from nnapi.partitioning.baselines import BASELINES
 from nnapi.partitioning.cost import objective
@@ -22,14 +20,6 @@ from partitioning.placements import cheapest, fewest_launches
 
 QUICK = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 PREFERENCES = ("fast_single_answer", "low_power")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _patient() -> Iterator[None]:
-    """A busy machine must not turn a proof into a guess."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact, "TIME_LIMIT", 120.0)
-        yield
 
 
 LAUNCHES = (0.0, 1e-6, 2e-5, 2e-4)

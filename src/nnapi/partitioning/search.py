@@ -72,7 +72,7 @@ def _settled(problem: Problem, assignment: Assignment) -> Assignment:
             for d in problem.allowed[n]:
                 cost = costs[d][n] + (0.0 if d in near else problem.launches[d])
                 cost += sum(moving[d][i] for i, source in before if source != d)
-                cost += sum(moving[reader][o] for o, reader in set(after) if reader != d)
+                cost += sum(moving[reader][o] for o, reader in dict.fromkeys(after) if reader != d)
                 if cost < least:
                     best, least = d, cost
             changed |= best != placed[n]
