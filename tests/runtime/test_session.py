@@ -307,3 +307,38 @@ USAGE = {
 def test_wrong_options(options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
         nnapi.compile(chain("ADD"), devices=[ReferenceDriver()], **options)  # type: ignore[arg-type]
+
+
+def stored_in_integers() -> Session:
+    """Two inputs, of which one stands for real numbers, and two outputs likewise."""
+    b = Builder("ends")
+    x, n = b.input("x", Q8S, (2,), 0.5, 1), b.input("n", I32, (2,))
+    b.output(b.add("RELU", {"input": x}), b.add("ABS", {"input": n}))
+    return nnapi.compile(b.finish(), devices="reference")
+
+
+def test_real_numbers_go_through_integer_inputs_and_outputs() -> None:
+    session = stored_in_integers()
+    x, n = session.quantize_inputs([-3.0, 1.26], [-1, 2])
+    assert (x.tolist(), x.dtype, n.tolist()) == ([-5, 4], np.int8, [-1, 2])
+    real, counted = session.dequantize_outputs(session(x, n))
+    assert (real.tolist(), real.dtype, counted.tolist()) == ([0.0, 1.5], np.float32, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (([1.0, 2.0],), "1 inputs given, the model takes 2: x, n"),
+        (([1.0], [1, 2]), r"input 'x' has shape \(1,\), must have \(2,\)"),
+        ((["a", "b"], [1, 2]), "input 'x'"),
+        (([1.0, 2.0], [1.5, 2.0]), "input 'n'"),
+    ],
+)
+def test_real_inputs_that_do_not_fit(inputs: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ExecutionError, match=message):
+        stored_in_integers().quantize_inputs(*inputs)
+
+
+def test_as_many_outputs_as_the_model_has() -> None:
+    with pytest.raises(ExecutionError, match="1 outputs given, the model has 2"):
+        stored_in_integers().dequantize_outputs([np.zeros(2, np.int8)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +12,10 @@ from nnapi.cli.options import load_model
 from nnapi.cli.output import json_option, print_json, print_table, progress, say, size
 from nnapi.errors import UsageError
 from nnapi.exporters.save import FORMATS, check_output, save
+from nnapi.ir.model import Model
 from nnapi.ir.verify import feature_level, level_name
 from nnapi.ir.writing import check_writable, writing
-from nnapi.pipeline import optimize, read_calibration
+from nnapi.pipeline import compile, devices, optimize, read_calibration
 from nnapi.quantization.page import decibels, page
 from nnapi.quantization.quantize import quantize_model
 from nnapi.quantization.recipe import names, read_recipe
@@ -36,11 +38,14 @@ STAGES: Final = {
 @click.option("--list", "listed", is_flag=True, help="List the recipes.")
 @click.option("--table", type=click.Path(exists=True, dir_okay=False), help="Quantize by a saved (and edited) table.")
 @click.option("--save-table", type=click.Path(), help="Save what was decided.")
+@click.option(
+    "--boundary", type=click.Choice(["integer", "float32"]), help="Inputs and outputs, instead of the recipe's choice."
+)
 @click.option("--report", "report_path", type=click.Path(), help="Write an HTML page of the costs.")
 @json_option
 def command(
     source: str | None, output: str | None, recipe: str, calibration: str | None, listed: bool, table: str | None,
-    save_table: str | None, report_path: str | None, as_json: bool,
+    save_table: str | None, report_path: str | None, boundary: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Quantize SOURCE by a recipe and say what it costs in accuracy."""
     if listed:
@@ -48,6 +53,8 @@ def command(
     if source is None:
         raise UsageError("no model given", hint="nnapi quantize SOURCE, or --list")
     chosen = read_recipe(recipe)
+    if boundary is not None:
+        chosen = replace(chosen, boundary=boundary)
     if output is not None:
         check_output(output)
     for path in filter(None, (save_table, report_path)):
@@ -70,12 +77,24 @@ def command(
             file.write(page(report).encode())
     if output is not None:
         save(quantized.model, output)
+        if chosen.is_integer:
+            with progress("Reading it back"):
+                _warn(quantized.model, output)
     if as_json:
         return print_json(report.to_json() | {"feature_level": feature_level(quantized.model), "output": output})
     _print(report, feature_level(quantized.model))
     if output is not None:
         say(f"{output}  {size(Path(output).stat().st_size)}")
     return None
+
+
+def _warn(model: Model, path: str) -> None:
+    """Say where the engine that reads such files computes something else of them than the reference."""
+    device = FORMATS[Path(path).suffix].device
+    if device not in {driver.name for driver in devices()}:
+        return
+    for reason in dict.fromkeys(fallback.reason for fallback in compile(model, devices=device).fallbacks):
+        say(f"warning: {path} is computed otherwise by {device}: {reason}", err=True)
 
 
 def _list(as_json: bool) -> None:

@@ -37,13 +37,15 @@ class Format(NamedTuple):
     write: Callable[[Model, str | os.PathLike[str]], None]
     layout: str | None = None
     """The only one that its readers have; None: as the model is."""
+    device: str | None = None
+    """The device that reads such files, and shows what others make of them."""
 
 
 FORMATS: Final[Mapping[str, Format]] = {
     ".nnapi": Format(file.save),
-    ".tflite": Format(_save_tflite, "nhwc"),
-    ".onnx": Format(_save_onnx, "nchw"),
-    ".param": Format(_save_ncnn, "nchw"),
+    ".tflite": Format(_save_tflite, "nhwc", "litert"),
+    ".onnx": Format(_save_onnx, "nchw", "onnxruntime"),
+    ".param": Format(_save_ncnn, "nchw", "ncnn"),
 }
 
 

@@ -16,7 +16,8 @@ from nnapi.ir.model import RANKLESS
 from nnapi.ir.names import names_of
 from nnapi.ir.verify import compatible
 from nnapi.ops.given import stored
-from nnapi.ops.types import Array, Operand
+from nnapi.ops.numeric import dequantize, quantize
+from nnapi.ops.types import F32, Array, Operand
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.gate import Gate, Refusal
 from nnapi.partitioning.plan import Plan
@@ -94,6 +95,30 @@ class Session:
             raise ExecutionError(f"inputs: {given}; the model takes {', '.join(self.input_names)}")
         return dict(zip(self.output_names, self(*(inputs[name] for name in self.input_names))))
 
+    def quantize_inputs(self, *inputs: Any) -> list[Array]:
+        """Real numbers as the model stores its inputs, for a call; what the model takes in no integers stays as it is.
+
+        >>> from nnapi.ir.builder import Builder
+        >>> from nnapi.ops.types import Q8S
+        >>> from nnapi.pipeline import compile
+        >>> b = Builder("rectify")
+        >>> b.output(b.add("RELU", {"input": b.input("x", Q8S, (3,), 0.5, 1)}))
+        >>> session = compile(b.finish(), devices="reference")
+        >>> (x,) = session.quantize_inputs([-1.0, 2.0, 99.0])
+        >>> x, session.dequantize_outputs(session(x))
+        (array([ -1,   5, 127], dtype=int8), [array([ 0.,  2., 63.], dtype=float32)])
+        """
+        real = [_real(o) if o.type.is_quantized else o for o in self._inputs]
+        arrays = self._converted(inputs, real)
+        return [quantize(x, o) if o.type.is_quantized else x for x, o in zip(arrays, self._inputs)]
+
+    def dequantize_outputs(self, outputs: Sequence[Array]) -> list[Array]:
+        """Outputs of a call as real numbers, float32 for integers that stand for them."""
+        operands = self.plan.model.output_operands
+        if len(outputs) != len(operands):
+            raise ExecutionError(f"{len(outputs)} outputs given, the model has {len(operands)}")
+        return [dequantize(np.asarray(y), o) if o.type.is_quantized else y for y, o in zip(outputs, operands)]
+
     def profile(self, *inputs: Any) -> list[float]:
         """Seconds of each partition in one run, in the plan's order."""
         seconds: list[float] = []
@@ -125,12 +150,12 @@ class Session:
             values.update(zip(subgraph.outputs, results))
         return [values[i] for i in model.outputs]
 
-    def _converted(self, inputs: Sequence[Any]) -> list[Array]:
-        """The inputs as arrays of the types that the model wants: `ops.given.stored` says what is converted."""
+    def _converted(self, inputs: Sequence[Any], operands: Sequence[Operand] | None = None) -> list[Array]:
+        """The inputs as arrays of the types that the model wants, or other `operands`; `ops.given.stored` converts."""
         if len(inputs) != len(self._inputs):
             names = ", ".join(self.input_names)
             raise ExecutionError(f"{len(inputs)} inputs given, the model takes {len(self._inputs)}: {names}")
-        return list(map(self._convert, self.input_names, self._inputs, inputs))
+        return list(map(self._convert, self.input_names, operands or self._inputs, inputs))
 
     def _convert(self, name: str, operand: Operand, given: Any) -> Array:
         try:
@@ -153,6 +178,11 @@ class Session:
         if self._rankless:
             return [y.reshape(()) if k in self._rankless else y for k, y in enumerate(outputs)]
         return outputs
+
+
+def _real(operand: Operand) -> Operand:
+    """What an operand stands for, in float32."""
+    return replace(operand, type=F32, scale=0.0, zero_point=0)
 
 
 def build_session(
