@@ -241,8 +241,6 @@ def _options(
 ) -> PrepareOptions:
     _choice("preference", preference, ("low_power", "fast_single_answer", "sustained_speed"))
     _choice("precision", precision, ("fp32", "relaxed"))
-    if num_threads < 1:
-        raise UsageError(f"num_threads is {num_threads}, must be 1 or more")
     return PrepareOptions(precision, num_threads, preference, Path(cache_dir) if cache_dir else None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 import click
 
@@ -15,12 +16,18 @@ from nnapi.ops.types import Array
 from nnapi.pipeline import compile, optimize
 from nnapi.runtime.session import Session
 
+DAY: Final = 24 * 3600.0
+MANY: Final = 1_000_000
+"""The most seconds, and runs, that are measured."""
+
 
 @click.command("bench")
 @click.argument("source")
-@click.option("--warmup", type=click.FloatRange(0), default=0.5, show_default=True, help="Seconds of warm-up.")
-@click.option("--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="Measure at least so long.")
-@click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="And at least so often.")
+@click.option("--warmup", type=click.FloatRange(0, DAY), default=0.5, show_default=True, help="Seconds of warm-up.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, DAY), default=1.0, show_default=True, help="Measure at least so long."
+)
+@click.option("--repeats", type=click.IntRange(1, MANY), default=50, show_default=True, help="And at least so often.")
 @click.option("--against", metavar="NAME,...", help="Beside these peers: pytorch, litert, onnxruntime, openvino.")
 @session_options
 @json_option

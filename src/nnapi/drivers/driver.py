@@ -7,13 +7,14 @@ with `reference` on every operation it accepts.
 from __future__ import annotations
 
 import enum
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, runtime_checkable
 
-from nnapi.errors import MissedDeadline
+from nnapi.errors import MissedDeadline, UsageError
 from nnapi.ir.model import Model
 from nnapi.ir.verdict import ACCEPT as ACCEPT
 from nnapi.ir.verdict import Accept as Accept
@@ -37,6 +38,8 @@ Preference = Literal["low_power", "fast_single_answer", "sustained_speed"]
 Layout = Literal["nhwc", "nchw"]
 LOOP_TIMEOUT: Final = 2.0
 """Seconds a WHILE may run unless told otherwise (NNAPI's default)."""
+THREADS_PER_CORE: Final = 4
+"""How many threads an engine may be asked for, times the cores there are: of far more, engines die."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,20 @@ class PrepareOptions:
     cache_dir: Path | None = None
     loop_timeout: float = LOOP_TIMEOUT
     """Seconds a WHILE may run."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number of threads that no engine is given."""
+        count, cores = self.num_threads, _cores()
+        most = THREADS_PER_CORE * cores
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
+            raise UsageError(
+                f"num_threads is {count!r}, must be an integer from 1 to {most}",
+                hint=f"{THREADS_PER_CORE} threads for each core that this process may use, of which there are {cores}",
+            )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
