@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import index
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from nnapi.drivers import registry
@@ -36,16 +38,19 @@ from nnapi.runtime.inputs import IMAGES, ImageOptions, read_inputs
 from nnapi.runtime.session import Session, build_session
 from nnapi.runtime.tune import Tuner
 
-Devices = str | Iterable[str | Driver] | None
+Devices = str | Driver | Iterable[str | Driver] | None
+Source = Any
+"""A model, or what `load` takes by itself: a path, `zoo:NAME`, an ExportedProgram."""
 
 
-def optimize(model: Model, *, layout: Layout | None = "nhwc") -> Model:
+def optimize(model: Source, *, layout: Layout | None = "nhwc") -> Model:
     """The same function with fewer operations: folded, fused, in one layout (None: as it is). Model -> Model."""
-    return run_passes(model, layout=layout)
+    _choice("layout", layout, ("nhwc", "nchw", None))
+    return run_passes(load(model), layout=layout)
 
 
 def quantize(
-    model: Model,
+    model: Source,
     calibration: Any = None,
     recipe: str | Mapping[str, Any] | Recipe = "int8",
     *,
@@ -59,6 +64,14 @@ def quantize(
     or a mapping. `labels`, one for each of the first examples, let mixed precision ask for accuracy. A `table` saved
     before replaces what calibration decides. Raises QuantizeError where any of them does not do.
     """
+    if not isinstance(table, (Table, str, os.PathLike, NoneType)):
+        raise UsageError(f"table is {table!r}, must be a path or what quantize_model gave")
+    try:
+        labels = None if labels is None else list(map(index, labels))
+    except TypeError as error:
+        raise UsageError(f"labels is {labels!r}, must be a sequence of class numbers") from error
+    if progress is not None and not callable(progress):
+        raise UsageError(f"progress is {progress!r}, must be a function of a stage and a count")
     model = optimize(model)
     examples = read_calibration(calibration, model.input_operands)
     return quantize_model(model, examples, recipe, labels=labels, table=table, progress=progress).model
@@ -78,7 +91,7 @@ def read_calibration(calibration: Any, operands: Sequence[Operand]) -> Any:
 
 
 def partition(
-    model: Model,
+    model: Source,
     devices: Devices = None,
     *,
     preference: Preference = "fast_single_answer",
@@ -94,7 +107,7 @@ def partition(
     these threads counts (`nnapi profile`), and what was found wrong is refused; with `accept_inaccurate` only what
     crashes or hangs.
     """
-    options = _options(precision, num_threads, preference)
+    options, model = _options(precision, num_threads, preference), load(model)
     plan = assign(
         model,
         _candidates(devices, model, options),
@@ -120,6 +133,8 @@ def build(
 
     A device that computes something else is refused with the figure; `accept_inaccurate` only warns of it.
     """
+    if not isinstance(plan, Plan):
+        raise UsageError(f"a {type(plan).__name__} is no plan", hint="nnapi.partition makes one of a model")
     options = _options(precision, num_threads, plan.preference, cache_dir)
     names = dict.fromkeys(map(engine_name, plan.devices))
     chosen = registry.choose(list(names) if devices is None else devices)
@@ -131,6 +146,8 @@ def build(
 
 def run(session: Session, *inputs: Any) -> list[Array]:
     """One array per output. Session -> outputs."""
+    if not isinstance(session, Session):
+        raise UsageError(f"a {type(session).__name__} is no session", hint="nnapi.compile makes one of a model")
     return session(*inputs)
 
 
@@ -138,7 +155,7 @@ STAGES = (load, optimize, quantize, partition, build, run)
 
 
 def compile(
-    model: Model,
+    model: Source,
     devices: Devices = None,
     *,
     precision: Precision = "fp32",
@@ -149,7 +166,7 @@ def compile(
     tune: bool = False,
     accept_inaccurate: bool = False,
 ) -> Session:
-    """Optimize, partition and build `model`: ready to run.
+    """Optimize, partition and build `model`, loaded first where it is a path: ready to run.
 
     With `tune` the model is measured on the devices, and the fastest of the best few plans is kept, now and later.
 
@@ -162,9 +179,10 @@ def compile(
     >>> compile(b.finish(), devices="reference")(np.array([1, 2], np.float32))
     [array([2., 4.], dtype=float32)]
     """
+    options = _options(precision, num_threads, preference, cache_dir)
+    devices = None if devices is None else registry.choose(devices)
     model = optimize(model)
     if tune:
-        options = _options(precision, num_threads, preference, cache_dir)
         gate = _gate(model, options, accept_inaccurate)
         tuner = Tuner(Profile(database(), options), sample_inputs, gate=gate)
         return tuner.choose(model, _candidates(devices, model, options), fallback=fallback)
@@ -178,13 +196,14 @@ def compile(
     )  # fmt: skip
 
 
-def check(model: Model, target: Devices = None) -> list[Verdicts]:
+def check(model: Source, target: Devices = None) -> list[Verdicts]:
     """What each target device says of each operation of the optimized model; reasons where it refuses.
 
     The verdicts refer to `optimize(model)`.
     """
+    drivers = registry.choose(target)
     optimized = optimize(model)
-    return [judge(driver, optimized) for driver in registry.choose(target)]
+    return [judge(driver, optimized) for driver in drivers]
 
 
 def devices() -> list[Driver]:
@@ -193,10 +212,10 @@ def devices() -> list[Driver]:
 
 
 def profile(
-    model: Model, devices: Devices = None, *, precision: Precision = "fp32", num_threads: int = 1
+    model: Source, devices: Devices = None, *, precision: Precision = "fp32", num_threads: int = 1
 ) -> dict[str, dict[str, float]]:
     """Measure `model`, optimized, on the devices, whole and in parts, and remember it: part -> device -> seconds."""
-    options = _options(precision, num_threads, "fast_single_answer")
+    options, model = _options(precision, num_threads, "fast_single_answer"), load(model)
     tuner = Tuner(Profile(database(), options), sample_inputs, gate=_gate(model, options, False))
     return tuner.measure(model, _candidates(devices, model, options))
 
@@ -241,12 +260,14 @@ def _options(
 ) -> PrepareOptions:
     _choice("preference", preference, ("low_power", "fast_single_answer", "sustained_speed"))
     _choice("precision", precision, ("fp32", "relaxed"))
+    if not isinstance(cache_dir, (str, os.PathLike, NoneType)):
+        raise UsageError(f"cache_dir is {cache_dir!r}, must be a path")
     return PrepareOptions(precision, num_threads, preference, Path(cache_dir) if cache_dir else None)
 
 
-def _choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{name} is {value!r}, must be {' or '.join(allowed)}")
+def _choice(name: str, value: object, allowed: Sequence[str | None]) -> None:
+    if not isinstance(value, (str, NoneType)) or value not in allowed:
+        raise UsageError(f"{name} is {value!r}, must be {' or '.join(map(str, allowed))}")
 
 
 __all__ = ["STAGES", "build", "check", "compile", "devices", "load", "optimize", "partition", "quantize", "run"]

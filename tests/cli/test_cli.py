@@ -90,6 +90,28 @@ def test_check_a_level(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "MAXIMUM needs feature level 3 (Android 10), the target has 2" in capsys.readouterr().err
 
 
+def test_check_a_level_names_every_operation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "m.nnapi"
+    save(chain("MAXIMUM", "ADD", "SUB", "MAXIMUM"), path)
+    assert main(["check", str(path), "-d", "reference", "--level", "1"]) == 1
+    captured = capsys.readouterr()
+    assert "above feature level 1 (Android 8.1): 3 of 4 operations" in captured.out
+    for line in ("MAXIMUM 'maximum0'  MAXIMUM needs feature level 3", "SUB 'sub2'", "MAXIMUM 'maximum3'", "plan: 4"):
+        assert line in captured.out
+    assert captured.err.count("\n") == 1
+    assert "MAXIMUM 'maximum0': MAXIMUM needs feature level 3 (Android 10), the target has 1" in captured.err
+    assert "(and 2 more)" in captured.err
+    assert main(["check", str(path), "-d", "reference", "--level", "1", "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)["level"]
+    assert [(n["operation"], n["level"]) for n in record["above"]] == [
+        ("MAXIMUM 'maximum0'", 3),
+        ("SUB 'sub2'", 2),
+        ("MAXIMUM 'maximum3'", 3),
+    ]
+    assert main(["check", str(path), "-d", "reference", "--level", "3"]) == 0
+    assert "fits feature level 3 (Android 10)" in capsys.readouterr().out
+
+
 def test_bench(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["bench", model, "-d", "reference", "--seconds", "0", "--warmup", "0", "--repeats", "3"]
     assert main([*arguments, "--json"]) == 0
@@ -177,9 +199,22 @@ def test_wrong_usage_exits_with_2(
     assert "internal error" not in capsys.readouterr().err
 
 
-def test_an_unknown_device_is_named_with_those_that_exist(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", model, "-d", "tpu9"]) == 1
-    assert f"no device 'tpu9'; there are {', '.join(registry.BUILTIN)}" in capsys.readouterr().err
+UNKNOWN = {
+    "device": (["bench", "MODEL", "-d", "tpu9"], f"no device 'tpu9'; there are {', '.join(registry.BUILTIN)}"),
+    "one of the devices": (["check", "MODEL", "-d", "reference, tpu9"], "no device 'tpu9'"),
+    "no device's name": (["run", "MODEL", "-d", "", "--random", "0"], "no device ''"),
+    "recipe": (["quantize", "MODEL", "-r", "int9"], "no recipe 'int9'; there are dynamic_range, fp16, "),
+    "peer": (["bench", "MODEL", "--against", "pytorch,tpu9"], "no peer 'tpu9'; there are pytorch, "),
+    "seed": (["run", "MODEL", "--random", "-1"], "-1 is not in the range x>=0"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), UNKNOWN.values(), ids=UNKNOWN.keys())
+def test_unknown_names_exit_with_2(
+    arguments: list[str], message: str, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([a.replace("MODEL", model) for a in arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_wrong_shape_is_explained(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

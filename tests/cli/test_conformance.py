@@ -66,7 +66,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["nowhere"], 2, "nowhere does not exist"),
         (["."], 2, "holds no file *.json.gz"),
         (["{folder}", "--operation", "NO_SUCH"], 2, "no case to run tests NO_SUCH"),
-        (["{folder}", "--driver", "abacus"], 1, "no device 'abacus'"),
+        (["{folder}", "--driver", "abacus"], 2, "no device 'abacus'"),
         (["{folder}/broken.json.gz"], 1, "the case file is no JSON"),
         ([], 2, "Missing argument"),
     ],

@@ -53,7 +53,7 @@ def test_against_peers_prints_ratios_and_says_why_one_is_missing(
 
 WRONG = {
     "no such peer": (["bench", "--against", "tensorrt"], 2, "no peer 'tensorrt'; there are pytorch, litert"),
-    "no such device": (["profile", "-d", "tpu"], 1, "no device 'tpu'; there are litert"),
+    "no such device": (["profile", "-d", "tpu"], 2, "no device 'tpu'; there are litert"),
 }
 
 

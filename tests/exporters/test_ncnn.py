@@ -296,8 +296,8 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "an unknown dimension": (relu(shape=(0, 4)), "RELU: dimensions (0, 4) of x are not known"),
     "float16": (relu(F16), "RELU: TENSOR_FLOAT16, its layers take TENSOR_FLOAT32"),
     "quantized": (relu(Q8), "RELU: TENSOR_QUANT8_ASYMM, its layers take TENSOR_FLOAT32"),
-    "no such operation": (
-        lambda b: b.add("ARGMAX", {"input": b.input("x", F32, (1, 4)), "axis": 1}), "ARGMAX: ncnn has no such",
+    "not mapped": (
+        lambda b: b.add("ARGMAX", {"input": b.input("x", F32, (1, 4)), "axis": 1}), "ARGMAX: not mapped to ncnn here",
     ),
     "a filter that varies": (
         lambda b: conv(b, image(b), filter=b.input("f", F32, (4, 3, 3, 3))), "CONV_2D: filter is not a constant",

@@ -60,7 +60,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     [
         pytest.param([], 2, "no model given", id="no model"),
         pytest.param(["m.nnapi"], 1, "no calibration data", id="no data"),
-        pytest.param(["m.nnapi", "-r", "int3"], 1, "no recipe 'int3'", id="recipe"),
+        pytest.param(["m.nnapi", "-r", "int3"], 2, "no recipe 'int3'", id="recipe"),
         pytest.param(["m.nnapi", "-c", "absent.npz"], 1, "cannot read absent.npz", id="absent"),
         pytest.param(["m.nnapi", "-c", "."], 1, "no calibration data", id="no images"),
         pytest.param(["m.nnapi", "-o", "m.xyz"], 2, "m.xyz", id="suffix"),

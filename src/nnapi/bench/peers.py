@@ -103,6 +103,13 @@ def _without_logs() -> Iterator[None]:
         logging.disable(before)
 
 
+def check_peers(names: Sequence[str]) -> None:
+    """UsageError for a name that is no peer's."""
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        raise UsageError(f"no peer {unknown[0]!r}", hint=f"there are {', '.join(PEERS)}")
+
+
 def compare(
     source: str,
     session: Session,
@@ -117,9 +124,7 @@ def compare(
 
     The files that peers take are kept in `folder`, and found there by a later call for the same network.
     """
-    unknown = [name for name in names if name not in PEERS]
-    if unknown:
-        raise UsageError(f"no peer {unknown[0]!r}", hint=f"there are {', '.join(PEERS)}")
+    check_peers(names)
     runs: dict[str, Run] = {"nnapi": lambda: session(*inputs)}
     routes = {"nnapi": ", ".join(session.plan.devices)}
     with tempfile.TemporaryDirectory() as temporary:

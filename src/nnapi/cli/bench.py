@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from nnapi.bench.measure import measure, random_inputs
+from nnapi.bench.peers import check_peers, compare
 from nnapi.bench.record import Record
 from nnapi.cli.options import load_model, session_options
 from nnapi.cli.output import json_option, milliseconds, print_json, print_table, progress, say, size
@@ -36,6 +37,8 @@ def command(
     preference: Preference, no_fallback: bool, tune: bool, accept_inaccurate: bool, against: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure SOURCE on seeded random inputs: load, initialization, first run, latency, memory, each partition."""
+    if against is not None:
+        check_peers(against.split(","))
     started = time.perf_counter()
     model = load_model(source)
     inputs = random_inputs(model.input_operands)
@@ -65,8 +68,6 @@ def command(
 def _compare(
     source: str, session: Session, inputs: list[Array], names: list[str], threads: int, repeats: int, as_json: bool
 ) -> None:
-    from nnapi.bench.peers import compare
-
     with progress("Measuring peers"):
         rows = compare(source, session, inputs, names, num_threads=threads, repeats=repeats)
     if as_json:

@@ -9,8 +9,9 @@ import click
 from nnapi.cli.options import device_option, load_model
 from nnapi.cli.output import json_option, print_json, print_table, progress, say
 from nnapi.drivers import registry
+from nnapi.errors import ModelError
 from nnapi.ir.model import Model
-from nnapi.ir.verify import LevelNeed, levels, verify
+from nnapi.ir.verify import LevelNeed, level_name, levels
 from nnapi.ops.types import ANDROID, BEYOND
 from nnapi.partitioning.verdict import Verdicts, judge
 from nnapi.pipeline import optimize, partition
@@ -32,15 +33,17 @@ def command(
     model = load_model(source)
     with progress("Optimizing"):
         model = optimize(model)
-    if level is not None:
-        verify(model, level=level)
-    beyond = [n for n in levels(model) if n.need.level == BEYOND]
+    needs = levels(model)
+    beyond = [n for n in needs if n.need.level == BEYOND]
+    above = [n for n in needs if level is not None and n.need.level > level]
     answers = [judge(driver, model) for driver in drivers]
     plan = partition(model, devices, fallback=not no_fallback)
     if as_json:
         nowhere = [{"operation": n.operation, "reason": str(n.need)} for n in beyond]
         devices_record = [_record(v, model) for v in answers]
-        return print_json({"devices": devices_record, "int16x8": nowhere, "plan": plan.to_json()})
+        fits = {} if level is None else {"level": {"target": level, "above": list(map(_need_record, above))}}
+        print_json({"devices": devices_record, "int16x8": nowhere, **fits, "plan": plan.to_json()})
+        return _require_level(above, level)
     for verdicts in answers:
         say(f"{verdicts.device}: takes {verdicts.accepted} of {len(verdicts)} operations")
         rows = _rows(verdicts, model, show_all)
@@ -49,11 +52,23 @@ def command(
     if beyond:
         say(f"16x8: {len(beyond)} of {len(model.operations)} operations, on no NNAPI accelerator")
         print_table(("operation", "reason"), _beyond_rows(beyond, show_all))
-    if level is not None:
-        say(f"fits feature level {level} ({ANDROID[level]})")
+    if above:
+        say(f"above {level_name(level)}: {len({n.operation for n in above})} of {len(model.operations)} operations")
+        print_table(("operation", "reason"), [(n.operation, str(n.need)) for n in above])
+    elif level is not None:
+        say(f"fits {level_name(level)}")
     for line in describe_plan(plan):
         say(line)
-    return None
+    return _require_level(above, level)
+
+
+def _require_level(above: list[LevelNeed], level: int | None) -> None:
+    """ModelError where something in the model is above the level that was asked for."""
+    if level is not None and above:
+        others = f" (and {len(above) - 1} more)" if above[1:] else ""
+        raise ModelError(
+            f"{above[0].need}, the target has {level} ({ANDROID[level]}){others}", operation=above[0].operation
+        )
 
 
 def _rows(verdicts: Verdicts, model: Model, show_all: bool) -> list[tuple[str, str]]:
@@ -69,6 +84,10 @@ def _beyond_rows(beyond: list[LevelNeed], show_all: bool) -> list[tuple[str, str
         return [(n.operation, str(n.need)) for n in beyond]
     counts = Counter((n.operation.partition(" ")[0], str(n.need)) for n in beyond)
     return [(f"{count} {type}", reason) for (type, reason), count in counts.most_common()]
+
+
+def _need_record(need: LevelNeed) -> dict[str, object]:
+    return {"operation": need.operation, "level": need.need.level, "reason": str(need.need)}
 
 
 def _record(verdicts: Verdicts, model: Model) -> dict[str, object]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from nnapi.cli.options import known_devices
 from nnapi.cli.output import json_option, print_json, print_table, progress, say
 from nnapi.conformance.reader import case_files
 from nnapi.conformance.runner import Outcome, run_file
@@ -18,7 +19,10 @@ from nnapi.errors import UsageError
 
 @click.command("conformance")
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("-d", "--device", "--driver", "driver", default="reference", show_default=True, help="Device to test.")
+@click.option(
+    "-d", "--device", "--driver", "driver", default="reference", show_default=True, callback=known_devices,
+    help="Device to test.",
+)  # fmt: skip
 @click.option(
     "--operation", "operations", multiple=True, metavar="OP", help="Only cases that test OP; may be repeated."
 )

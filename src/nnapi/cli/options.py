@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from nnapi.cli.output import progress
+from nnapi.drivers import registry
+from nnapi.errors import UsageError
 from nnapi.ir.model import Model
 from nnapi.pipeline import load
 
@@ -14,8 +16,17 @@ from nnapi.pipeline import load
 def device_option(function: Any) -> Any:
     """`--devices`: names separated by commas, in order of preference."""
     return click.option(
-        "-d", "--devices", "--device", "devices", metavar="NAME,...", help="Devices to use (all that are here)."
-    )(function)
+        "-d", "--devices", "--device", "devices", metavar="NAME,...", callback=known_devices,
+        help="Devices to use (all that are here).",
+    )(function)  # fmt: skip
+
+
+def known_devices(context: click.Context, option: click.Parameter, devices: str | None) -> str | None:
+    """The names as they were given; UsageError for one that is no device's."""
+    for name in [] if devices is None else devices.split(","):
+        if name.strip() not in registry.names():
+            raise UsageError(f"no device {name.strip()!r}", hint=f"there are {', '.join(registry.names())}")
+    return devices
 
 
 def session_options(function: Any) -> Any:

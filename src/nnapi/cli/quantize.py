@@ -30,10 +30,18 @@ STAGES: Final = {
 """Stage of quantization -> its name, and what it counts."""
 
 
+def _known_recipe(context: click.Context, option: click.Parameter, recipe: str) -> str:
+    if recipe not in names() and not recipe.endswith(".json"):
+        raise UsageError(f"no recipe {recipe!r}", hint=f"there are {', '.join(names())}, or name a .json file")
+    return recipe
+
+
 @click.command("quantize")
 @click.argument("source", required=False)
 @click.option("-o", "--output", type=click.Path(), help=f"A file: {', '.join(FORMATS)}.")
-@click.option("-r", "--recipe", default="int8", show_default=True, help="A name (--list) or a .json file.")
+@click.option(
+    "-r", "--recipe", default="int8", show_default=True, callback=_known_recipe, help="A name (--list) or a .json file."
+)
 @click.option("-c", "--calibration", metavar="PATH", help="A folder of images, or an .npz file.")
 @click.option("--list", "listed", is_flag=True, help="List the recipes.")
 @click.option("--table", type=click.Path(exists=True, dir_okay=False), help="Quantize by a saved (and edited) table.")

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from reprlib import repr
 from typing import Final
 
 from nnapi.drivers.driver import Driver
-from nnapi.errors import DeviceUnavailable, NnapiError
+from nnapi.errors import DeviceUnavailable, NnapiError, UsageError
 
 GROUP: Final = "nnapi.drivers"
 BUILTIN: Final[Mapping[str, str]] = {
@@ -82,13 +83,28 @@ def available() -> list[Driver]:
     return found
 
 
-def choose(devices: Iterable[str | Driver] | None) -> list[Driver]:
-    """The devices named (or given as drivers), each once; all available ones for None."""
+def choose(devices: str | Driver | Iterable[str | Driver] | None) -> list[Driver]:
+    """The devices named (or given as drivers), each once; all available ones for None.
+
+    Raises UsageError for what is neither a name nor a driver, DeviceUnavailable for what is not here.
+    """
     if devices is None:
         return available()
     if isinstance(devices, str):
         devices = [name.strip() for name in devices.split(",")]
-    chosen = {d.name: d for d in (get(d) if isinstance(d, str) else d for d in devices)}
+    try:
+        given = list(devices)  # type: ignore[arg-type]
+    except TypeError:
+        given = [devices]  # type: ignore[list-item]
+    chosen = {d.name: d for d in map(_device, given)}
     if not chosen:
         raise DeviceUnavailable("no device is named", hint=f"there are {', '.join(names())}")
     return list(chosen.values())
+
+
+def _device(given: str | Driver) -> Driver:
+    if isinstance(given, str):
+        return get(given)
+    if isinstance(given, Driver) and not isinstance(given, type):
+        return given
+    raise UsageError(f"{repr(given)} is no device", hint="devices are names, drivers, or lists of both; None is all")

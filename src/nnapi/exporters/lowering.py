@@ -136,7 +136,7 @@ class BaseLowering(ABC, Generic[N]):
 
     def lower_or_refuse(self, operation: Operation) -> None:
         """Lower one operation by its row, or by its body where there is none."""
-        row = self.rows.get(operation.type, f"{self.node.format} has no such operation")
+        row = self.rows.get(operation.type, f"not mapped to {self.node.format} here")
         body = self.model.body(operation) if self.expand else None
         if body is not None and isinstance(row, str):
             self.lower_body(operation, body)

@@ -57,6 +57,8 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     has no operation for.
     """
     check_suffix(path)
+    if not isinstance(model, Model):
+        raise UsageError(f"a {type(model).__name__} is no model", hint="nnapi.load gives one")
     FORMATS[Path(path).suffix].write(for_readers(model, path), path)
 
 

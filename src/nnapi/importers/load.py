@@ -37,6 +37,8 @@ def _load_path(path: Path, name: str) -> Model:
     try:
         with path.open("rb") as stream:
             head = stream.read(64)
+    except ValueError as error:  # a null character, or none that the file system has
+        raise ModelError(f"cannot read {path}: {error}") from error
     except OSError as error:
         hint = "`zoo:NAME` names a network of nnapi.zoo" if isinstance(error, FileNotFoundError) else ""
         raise ModelError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error

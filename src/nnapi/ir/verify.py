@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnapi.errors import ModelError
+from nnapi.errors import ModelError, UsageError
 from nnapi.ir.model import Model, Operation
 from nnapi.ops.op import Call, Need, Result
 from nnapi.ops.types import (
@@ -71,6 +71,8 @@ def level_name(level: int | None) -> str:
 
 def levels(model: Model) -> list[LevelNeed]:
     """Verify `model` and return each need of a feature level above 1, operation by operation."""
+    if not isinstance(model, Model):
+        raise UsageError(f"a {type(model).__name__} is no model", hint="nnapi.load gives one")
     return _levels(model, depth=0, seen={}, refused=None)
 
 

@@ -65,7 +65,7 @@ def _iterate(calibration: Any, operands: Sequence[Operand]) -> Iterable[Any]:
         return [calibration]
     if isinstance(calibration, np.ndarray):
         rank = len(operands[0].dimensions)
-        return [calibration] if calibration.ndim == rank else calibration
+        return [calibration] if calibration.ndim in (0, rank) else calibration
     if not isinstance(calibration, Iterable):
         raise QuantizeError(f"calibration is a {type(calibration).__name__}, must be an iterable of arrays")
     return calibration

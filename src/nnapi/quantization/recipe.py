@@ -6,6 +6,7 @@ import fnmatch
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,7 +107,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
-def read_recipe(source: str | Mapping[str, Any] | Recipe) -> Recipe:
+def read_recipe(source: str | PathLike[str] | Mapping[str, Any] | Recipe) -> Recipe:
     """A recipe by name, from a JSON file, or from a mapping that may extend a named one by `"base"`.
 
     Raises QuantizeError for unknown names and values, listing the known ones.
@@ -118,6 +119,9 @@ def read_recipe(source: str | Mapping[str, Any] | Recipe) -> Recipe:
         return source
     if isinstance(source, Mapping):
         return _from_mapping(dict(source), "recipe")
+    if not isinstance(source, (str, PathLike)):
+        raise QuantizeError(f"recipe is {source!r}", hint=f"known: {', '.join(names())}, or a .json file or a mapping")
+    source = fspath(source)
     if source in names():
         path = FOLDER / f"{source}.json"
     elif source.endswith(".json"):
@@ -126,7 +130,7 @@ def read_recipe(source: str | Mapping[str, Any] | Recipe) -> Recipe:
         raise QuantizeError(f"no recipe {source!r}", hint=f"known: {', '.join(names())}, or a .json file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise QuantizeError(f"cannot read recipe {path}: {error}") from error
     if not isinstance(content, dict):
         raise QuantizeError(f"recipe {path} is a {type(content).__name__}, must be an object")
@@ -181,9 +185,9 @@ def _override(where: str, value: Any) -> Override:
     keys = set(value) if isinstance(value, Mapping) else set()
     if not keys or keys - {*MATCHERS, "precision"} or len(keys & {*MATCHERS}) != 1:
         raise QuantizeError(f"{where}: {value!r} must have one of {', '.join(MATCHERS)}, and perhaps precision")
-    if "type" in keys and value["type"] not in OPERATIONS and "/" not in str(value["type"]):
-        raise QuantizeError(f"{where}: no operation type {value['type']!r}", hint="`nnapi inspect` shows a model's")
     if not all(isinstance(v, str) and v for v in value.values()):
         raise QuantizeError(f"{where}: {value!r}: every value must be a word")
+    if "type" in keys and value["type"] not in OPERATIONS and "/" not in value["type"]:
+        raise QuantizeError(f"{where}: no operation type {value['type']!r}", hint="`nnapi inspect` shows a model's")
     precision = _choice(f"{where}: precision", value.get("precision", "float32"), ("float32",))
     return Override(**{**value, "precision": precision})

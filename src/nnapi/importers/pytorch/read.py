@@ -63,7 +63,7 @@ def export(module: nn.Module, example_inputs: Any) -> torch.export.ExportedProgr
 
 def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if example_inputs is None:
-        raise UsageError("a module needs example inputs", hint="load(module, (torch.zeros(1, 3, 224, 224),))")
+        raise UsageError("a module needs example inputs", hint="nnapi.load(module, (torch.zeros(1, 3, 224, 224),))")
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
     if isinstance(example_inputs, Sequence):
