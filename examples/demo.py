@@ -18,7 +18,7 @@ from nnapi import zoo
 from nnapi.bench.compare import interleave
 from nnapi.quantization.metrics import sqnr
 from nnapi.report.plan import describe_plan
-from nnapi.runtime.inputs import ImageOptions, image_tensor
+from nnapi.runtime.images import ImageOptions, image_tensor
 
 OUTPUT = Path("demo")
 

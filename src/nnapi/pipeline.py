@@ -7,12 +7,15 @@ source  Model       Model       Plan         Session  outputs
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import index
 from pathlib import Path
 from types import NoneType
 from typing import Any
+
+import numpy as np
 
 from nnapi.drivers import registry
 from nnapi.drivers.driver import Driver, Layout, Precision, Preference, PrepareOptions
@@ -32,9 +35,10 @@ from nnapi.partitioning.samples import random_inputs
 from nnapi.partitioning.verdict import Verdicts, judge
 from nnapi.passes.run import run_passes
 from nnapi.quantization.params import Table
-from nnapi.quantization.quantize import Progress, quantize_model
+from nnapi.quantization.quantize import Progress, QuantizeWarning, quantize_model
 from nnapi.quantization.recipe import Recipe
-from nnapi.runtime.inputs import IMAGES, ImageOptions, read_inputs
+from nnapi.runtime.images import ASSUMED, ImageOptions, options_for
+from nnapi.runtime.inputs import IMAGES, read_inputs
 from nnapi.runtime.session import Session, build_session
 from nnapi.runtime.tune import Tuner
 
@@ -56,13 +60,16 @@ def quantize(
     *,
     labels: Sequence[int] | None = None,
     table: Table | str | os.PathLike[str] | None = None,
+    images: ImageOptions | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """`model` in the numbers that `recipe` says, optimized first. Model -> Model.
 
     `calibration`: arrays, mappings by input name, a folder of images or an .npz file. `recipe`: a name, a .json file,
     or a mapping. `labels`, one for each of the first examples, let mixed precision ask for accuracy. A `table` saved
-    before replaces what calibration decides. Raises QuantizeError where any of them does not do.
+    before replaces what calibration decides. `images` says how images become inputs, instead of the model's metadata,
+    which keeps it then. Raises QuantizeError where any of them does not do; what is legal and hardly meant is a
+    QuantizeWarning.
     """
     if not isinstance(table, (Table, str, os.PathLike, NoneType)):
         raise UsageError(f"table is {table!r}, must be a path or what quantize_model gave")
@@ -73,21 +80,28 @@ def quantize(
     if progress is not None and not callable(progress):
         raise UsageError(f"progress is {progress!r}, must be a function of a stage and a count")
     model = optimize(model)
-    examples = read_calibration(calibration, model.input_operands)
-    return quantize_model(model, examples, recipe, labels=labels, table=table, progress=progress).model
+    if is_folder(calibration):
+        options = images or options_for(model)
+        if options.source == ASSUMED:
+            warnings.warn(f"images: {options.describe()}; {ASSUMED}", QuantizeWarning, stacklevel=2)
+        calibration = read_images(calibration, model.input_operands, options)
+        model = options.kept_by(model)
+    found = quantize_model(model, calibration, recipe, labels=labels, table=table, progress=progress)
+    for warning in found.warnings:
+        warnings.warn(warning, QuantizeWarning, stacklevel=2)
+    return found.model
 
 
-def read_calibration(calibration: Any, operands: Sequence[Operand]) -> Any:
-    """A folder as its images, one after the other; anything else as it is."""
-    if not isinstance(calibration, (str, os.PathLike)) or not Path(calibration).is_dir():
-        return calibration
-    paths = sorted(p for p in Path(calibration).iterdir() if p.suffix.lower() in IMAGES)
+def is_folder(calibration: Any) -> bool:
+    """Whether calibration data is a folder of images."""
+    return isinstance(calibration, (str, os.PathLike)) and Path(calibration).is_dir()
 
-    def images() -> Iterator[list[Array]]:
-        for path in paths:
-            yield [read_inputs([str(path)], operands, ImageOptions())[0]]
 
-    return images()
+def read_images(folder: str | os.PathLike[str], operands: Sequence[Operand], options: ImageOptions) -> Iterator[Array]:
+    """The images of a folder as inputs, one after the other, in an order that is random and always the same."""
+    paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGES)
+    for k in np.random.default_rng(0).permutation(len(paths)):
+        yield read_inputs([str(paths[k])], operands, options)[0]
 
 
 def partition(

@@ -154,7 +154,7 @@ def test_mixed_keeps_the_fewest_floats_that_reach_the_target() -> None:
     counts = []
     for target in (20.0, 45.0, 60.0):
         found = quantize_model(model, given, recipe | {"target_sqnr": target})
-        report = measure(model, found, given[8:])
+        report = measure(model, found)
         assert min(report.outputs) >= target
         counts.append(len(report.floats))
     assert counts[0] == 0 < counts[1] < counts[2]
@@ -176,11 +176,13 @@ def test_mixed_for_accuracy() -> None:
     model = small()
     given = examples(model, 32)
     labels = [int(np.argmax(execute(model, list(x))[0])) for x in given]
+    label_of = {x[0].tobytes(): label for x, label in zip(given, labels)}
     counts = []
     for loss in (1.0, 0.0):
         recipe = {"base": "mixed", "activations": "uint8", "weights": "per_tensor", "max_loss": loss}
         found = quantize_model(model, given, recipe | {"percentile": 95.0, "recovery": []}, labels=labels)
-        report = measure(model, found, given[16:], labels[16:])
+        assert len(found.examples) == 16
+        report = measure(model, found, found.examples, [label_of[x[0].tobytes()] for x in found.examples])
         assert report.accuracy_after is not None
         assert 1 - report.accuracy_after <= loss
         counts.append(len(report.floats))

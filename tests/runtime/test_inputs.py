@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nnapi.errors import ExecutionError, NnapiError, UsageError
+from nnapi.errors import ExecutionError, ModelError, NnapiError, UsageError
+from nnapi.ir.builder import Builder
+from nnapi.ir.file import load, save
+from nnapi.ir.model import Model
 from nnapi.ops.types import F32, Q8, Operand
-from nnapi.runtime.inputs import ImageOptions, image_tensor, read_inputs
+from nnapi.runtime.images import ASSUMED, GIVEN, KEPT, KEY, ImageOptions, image_tensor, options_for
+from nnapi.runtime.inputs import read_inputs
 
 X = Operand(F32, (1, 2), name="x")
 Y = Operand(F32, (1, 3), name="y")
@@ -93,9 +100,87 @@ def test_a_crop_keeps_the_aspect_ratio() -> None:
     ("operand", "options", "message"),
     [
         pytest.param(X, PLAIN, "is no image", id="not an image"),
-        pytest.param(Operand(F32, (1, 3, 2, 2)), ImageOptions((0.0,), (0.0,)), "std is", id="std of zero"),
     ],
 )
 def test_images_refused(operand: Operand, options: ImageOptions, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         image_tensor(PIXELS, operand, options)
+
+
+def model_of_one_add() -> Model:
+    b = Builder("add")
+    x = b.input("x", F32, (1, 3, 2, 2))
+    b.output(b.add("ADD", {"input0": x, "input1": x, "activation": 0}))
+    return b.finish()
+
+
+def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+    """A photograph that says that it was taken on its side is turned."""
+    pixels = np.zeros((4, 2, 3), np.uint8)
+    pixels[0] = 255  # the upper edge
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(pixels)))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned.save(tmp_path / "x.png", exif=exif)
+    (x,) = read_inputs([str(tmp_path / "x.png")], (Operand(F32, (1, 3, 4, 2)),), PLAIN).values()
+    np.testing.assert_array_equal(x[0, 0], pixels[:, :, 0] / 255)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bits_are_kept(channels: int, tmp_path: Path) -> None:
+    values = np.array([[0, 257], [1000, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    operand = Operand(F32, (1, channels, 2, 2))
+    (x,) = read_inputs([str(tmp_path / "x.png")], (operand,), PLAIN).values()
+    np.testing.assert_allclose(x[0], np.broadcast_to(values / 65535, (channels, 2, 2)), rtol=1e-6)  # float32
+
+
+def test_floats_without_a_white_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(ExecutionError, match="does not say what is white"):
+        read_inputs([str(tmp_path / "x.tif")], (Operand(F32, (1, 1, 2, 2)),), PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        pytest.param({"mean": (0.5, 0.5)}, "mean has 2 numbers, must have 1, or one of each of 3", id="two"),
+        pytest.param({"mean": ()}, "mean has 0 numbers", id="none"),
+        pytest.param({"std": (1.0,) * 4}, "std has 4 numbers", id="four"),
+        pytest.param({"mean": (math.nan,)}, "mean is nan, must be finite", id="nan"),
+        pytest.param({"std": (math.inf,)}, "std is inf, must be finite and positive", id="inf"),
+        pytest.param({"std": (1.0, 0.0, 1.0)}, "std is 1, 0, 1, must be finite and positive", id="zero"),
+        pytest.param({"std": (-1.0,)}, "std is -1, must be finite and positive", id="negative"),
+        pytest.param({"scale": 0.0}, "scale is 0, must be finite and positive", id="scale"),
+    ],
+)
+def test_options_that_are_no_numbers(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ImageOptions(**given)
+
+
+def test_three_means_do_not_fit_one_channel() -> None:
+    with pytest.raises(UsageError, match="mean has 3 numbers, the input has 1 channel"):
+        image_tensor(PIXELS, Operand(F32, (1, 1, 2, 2)), ImageOptions((0.1, 0.2, 0.3), (1.0,)))
+
+
+def test_options_survive_in_a_file(tmp_path: Path) -> None:
+    options = ImageOptions((1.5,), (2.0, 3.0, 4.0), crop=True, scale=255.0)
+    save(options.kept_by(model_of_one_add()), tmp_path / "m.nnapi")
+    found = options_for(load(tmp_path / "m.nnapi"))
+    assert (found, found.source) == (options, KEPT)
+    other = options_for(load(tmp_path / "m.nnapi"), {"mean": (2.5,)})
+    assert (other.mean, other.std, other.scale, other.source) == ((2.5,), options.std, 255.0, GIVEN)
+    assert options_for(model_of_one_add()).source == ASSUMED
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"mean": [NaN], "std": [1], "scale": 1, "crop": false}',
+     '{"mean": "x", "std": [1], "scale": 1, "crop": false}', '{"mean": [0], "std": [true], "scale": 1, "crop": 0}',
+     '{"mean": [0], "std": [1], "scale": 1e999, "crop": false}', "[" * 5000],
+    ids=range(8),
+)  # fmt: skip
+def test_damaged_metadata_is_explained(text: str) -> None:
+    with pytest.raises(ModelError, match="metadata 'images' is damaged"):
+        options_for(replace(model_of_one_add(), metadata={KEY: text}))

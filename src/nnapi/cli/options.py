@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from nnapi.drivers import registry
 from nnapi.errors import UsageError
 from nnapi.ir.model import Model
 from nnapi.pipeline import load
+from nnapi.runtime.images import ImageOptions
 
 
 def device_option(function: Any) -> Any:
@@ -53,6 +55,40 @@ def session_options(function: Any) -> Any:
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def image_options(function: Any) -> Any:
+    """`--mean`, `--std`, `--scale`, `--crop`: those given, as the parameter `images` (fields of ImageOptions)."""
+
+    @functools.wraps(function)
+    def command(
+        *, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, scale: float | None, crop: bool, **rest: Any
+    ) -> Any:
+        given = {"mean": mean, "std": std, "scale": scale, "crop": crop or None}
+        images: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        ImageOptions(**images)  # so that what is wrong with them is said first
+        return function(images=images, **rest)
+
+    numbers = "1 or 3 numbers, separated by commas"
+    options = (
+        click.option(
+            "--mean", callback=_numbers, metavar="N,...", help=f"Subtracted from an image's channels: {numbers}."
+        ),
+        click.option("--std", callback=_numbers, metavar="N,...", help=f"Divides an image's channels: {numbers}."),
+        click.option("--scale", type=float, help="What white is, before mean and std: 1 or 255."),
+        click.option("--crop", is_flag=True, help="Cut an image to the input's aspect ratio instead of stretching it."),
+    )
+    wrapped: Any = command
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _numbers(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--{option.name} {text!r}: numbers separated by commas") from error
 
 
 def load_model(source: str) -> Model:

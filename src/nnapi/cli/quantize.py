@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
-from nnapi.cli.options import load_model
+from nnapi.cli.options import image_options, load_model
 from nnapi.cli.output import json_option, print_json, print_table, progress, say, size
 from nnapi.errors import UsageError
 from nnapi.exporters.save import FORMATS, check_output, save
 from nnapi.ir.model import Model
 from nnapi.ir.verify import feature_level, level_name
 from nnapi.ir.writing import check_writable, writing
-from nnapi.pipeline import compile, devices, optimize, read_calibration
+from nnapi.pipeline import compile, devices, is_folder, optimize, read_images
 from nnapi.quantization.page import decibels, page
 from nnapi.quantization.quantize import quantize_model
 from nnapi.quantization.recipe import names, read_recipe
 from nnapi.quantization.report import Report, measure
+from nnapi.runtime.images import ImageOptions, options_for
 
 WORST = 10
 STAGES: Final = {
@@ -50,10 +51,12 @@ def _known_recipe(context: click.Context, option: click.Parameter, recipe: str) 
     "--boundary", type=click.Choice(["integer", "float32"]), help="Inputs and outputs, instead of the recipe's choice."
 )
 @click.option("--report", "report_path", type=click.Path(), help="Write an HTML page of the costs.")
+@image_options
 @json_option
 def command(
     source: str | None, output: str | None, recipe: str, calibration: str | None, listed: bool, table: str | None,
-    save_table: str | None, report_path: str | None, boundary: str | None, as_json: bool,
+    save_table: str | None, report_path: str | None, boundary: str | None,
+    images: dict[str, Any], as_json: bool,
 ) -> None:  # fmt: skip
     """Quantize SOURCE by a recipe and say what it costs in accuracy."""
     if listed:
@@ -70,7 +73,12 @@ def command(
     loaded = load_model(source)
     with progress("Optimizing"):
         model = optimize(loaded)
-    examples = read_calibration(calibration, model.input_operands)
+    options = options_for(model, images) if images or is_folder(calibration) else None
+    examples: Any = calibration
+    if options is not None:
+        model = options.kept_by(model)
+        if calibration is not None and is_folder(calibration):
+            examples = read_images(calibration, model.input_operands, options)
     with progress("Quantizing") as show:
         quantized = quantize_model(
             model, examples, chosen, table=table,
@@ -89,8 +97,13 @@ def command(
             with progress("Reading it back"):
                 _warn(quantized.model, output)
     if as_json:
-        return print_json(report.to_json() | {"feature_level": feature_level(quantized.model), "output": output})
-    _print(report, feature_level(quantized.model))
+        return print_json(report.to_json() | {
+            "feature_level": feature_level(quantized.model), "output": output, "warnings": quantized.warnings,
+            "images": None if options is None else {"used": options.describe(), "source": options.source},
+        })  # fmt: skip
+    _print(report, feature_level(quantized.model), options)
+    for warning in quantized.warnings:
+        say(f"warning: {warning}", err=True)
     if output is not None:
         say(f"{output}  {size(Path(output).stat().st_size)}")
     return None
@@ -113,10 +126,14 @@ def _list(as_json: bool) -> None:
         print_table(("recipe", "what it does"), [(r.name, r.description) for r in recipes])
 
 
-def _print(report: Report, level: int | None) -> None:
+def _print(report: Report, level: int | None, images: ImageOptions | None) -> None:
+    if report.calibrated:
+        seen = ", ".join(f"{low:g}..{high:g}" for low, high in report.ranges)
+        how = "" if images is None else f"; images: {images.describe()}, {images.source}"
+        say(f"calibration: {report.calibrated} examples, inputs {seen}{how}")
     say(f"{report.recipe}: weights {size(report.bytes_before)} -> {size(report.bytes_after)}, {level_name(level)}")
     for k, value in enumerate(report.outputs):
-        say(f"output {k}: SQNR {decibels(value)}")
+        say(f"output {k}: SQNR {decibels(value)} on {report.judged} examples")
     worst = [(r.operation, r.precision, decibels(r.sqnr)) for r in report.rows if r.sqnr is not None][:WORST]
     if worst:
         print_table(("worst operations", "computes in", "SQNR"), worst, right="SQNR")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
-from nnapi.cli.options import load_model, session_options
+from nnapi.cli.options import image_options, load_model, session_options
 from nnapi.cli.output import json_option, print_json, progress, say
 from nnapi.drivers.driver import Precision, Preference
 from nnapi.errors import UsageError
 from nnapi.ir.writing import check_writable, writing
+from nnapi.ops.numeric import dequantize
 from nnapi.ops.types import Array
 from nnapi.partitioning.samples import random_inputs
 from nnapi.pipeline import compile
 from nnapi.report.plan import describe_plan
-from nnapi.runtime.inputs import ImageOptions, read_inputs
+from nnapi.runtime.images import options_for
+from nnapi.runtime.inputs import IMAGES, read_inputs
 
 TOP = 5
 
@@ -36,14 +39,12 @@ TOP = 5
     "--random", "seed", type=click.IntRange(0), metavar="SEED", help="Seeded random values for inputs not given."
 )
 @click.option("-o", "--output", type=click.Path(), help="Save the outputs: .npz, or .npy for a single one.")
-@click.option("--mean", default="0.485,0.456,0.406", show_default=True, help="Subtracted from an image's channels.")
-@click.option("--std", default="0.229,0.224,0.225", show_default=True, help="Divides an image's channels.")
-@click.option("--crop", is_flag=True, help="Cut an image to the input's aspect ratio instead of stretching it.")
 @click.option("--plan", "show_plan", is_flag=True, help="Say what runs where, on standard error.")
+@image_options
 @session_options
 @json_option
 def command(
-    source: str, paths: tuple[str, ...], seed: int | None, output: str | None, mean: str, std: str, crop: bool,
+    source: str, paths: tuple[str, ...], seed: int | None, output: str | None, images: dict[str, Any],
     show_plan: bool, devices: str | None, threads: int, precision: Precision, preference: Preference, no_fallback: bool,
     tune: bool, accept_inaccurate: bool, as_json: bool,
 ) -> None:  # fmt: skip
@@ -52,12 +53,16 @@ def command(
         if Path(output).suffix not in (".npz", ".npy"):
             raise UsageError(f"{output}: suffix must be .npz or .npy")
         check_writable(output)
-    images = ImageOptions(_numbers("mean", mean), _numbers("std", std), crop)
     model = load_model(source)
     if output is not None and Path(output).suffix == ".npy" and len(model.outputs) != 1:
         raise UsageError(f"{output}: the model has {len(model.outputs)} outputs", hint="save to .npz")
     operands = model.input_operands
-    given = read_inputs(paths, operands, images)
+    options = options_for(model, images)
+    given = read_inputs(paths, operands, options)
+    if any(Path(p).suffix.lower() in IMAGES for p in paths):
+        real = [dequantize(given[i], operands[i]) for i in sorted(given)]
+        seen = ", ".join(f"{x.min():g}..{x.max():g}" for x in real if x.size)
+        say(f"inputs {seen}: {options.describe()}, {options.source}", err=True)
     if len(given) < len(operands):
         if seed is None:
             missing = ", ".join(repr(o.name) for i, o in enumerate(operands) if i not in given)
@@ -96,13 +101,6 @@ def command(
     if output is not None:
         say(f"saved to {output}")
     return None
-
-
-def _numbers(name: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--{name} {text!r}: numbers separated by commas") from error
 
 
 def _save(results: dict[str, Array], path: str) -> None:

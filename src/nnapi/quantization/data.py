@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +20,52 @@ Example = tuple[Array, ...]
 """One array per model input, in order."""
 CHANNELS: Final = (1, 3, 4)
 """Of images."""
-KEPT: Final = 16
-"""How many examples are kept for what must see them again: recovery and reports."""
+KEPT: Final = 64
+"""How many examples are kept for what must see them again: recovery, and reports."""
+FITTED: Final = 16
+"""How many of them recovery looks at."""
+BUFFER: Final = 1 << 28
+"""Bytes of examples that are read ahead to be taken in random order: those kept are like all."""
+
+
+@dataclass
+class Seen:
+    """Examples as they pass by: how many, and each input's lowest and highest value."""
+
+    count: int = 0
+    ranges: list[tuple[float, float]] = field(default_factory=list)
+
+    def __call__(self, examples: Iterable[Example]) -> Iterator[Example]:
+        for example in examples:
+            found = [(float(x.min()), float(x.max())) for x in example]
+            known = self.ranges or found
+            self.ranges = [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(known, found)]
+            self.count += 1
+            yield example
+
+
+def shuffled(examples: Iterable[Example], labels: Sequence[int] | None = None) -> Iterator[tuple[Example, int | None]]:
+    """The examples, with the labels of the first of them, in an order that is random and always the same.
+
+    As many are read ahead as `BUFFER` bytes hold, and all that have labels; what comes behind them stays in order.
+
+    >>> order = [int(x[0][0]) for x, _ in shuffled((np.full(1, k),) for k in range(5))]
+    >>> sorted(order), order == sorted(order)
+    ([0, 1, 2, 3, 4], False)
+    """
+    stream = iter(examples)
+    labelled = list(zip(islice(stream, len(labels)), labels)) if labels is not None else []
+    ahead: list[tuple[Example, int | None]] = []
+    size = 0
+    for example in stream:
+        ahead.append((example, None))
+        size += sum(x.nbytes for x in example)
+        if size > BUFFER:
+            break
+    rng = np.random.default_rng(0)
+    for part in (labelled, ahead):
+        yield from (part[k] for k in rng.permutation(len(part)))
+    yield from ((example, None) for example in stream)
 
 
 def read_examples(calibration: Any, operands: Sequence[Operand]) -> Iterator[Example]:
@@ -36,14 +82,14 @@ def read_examples(calibration: Any, operands: Sequence[Operand]) -> Iterator[Exa
 
 
 def mirrored(examples: Sequence[Example]) -> tuple[Example, ...]:
-    """The examples, and of images their mirror images where the examples are fewer than those kept.
+    """The examples, and of images their mirror images where the examples are fewer than recovery looks at.
 
     One input of [N, H, W, C] or [N, C, H, W] with 1, 3 or 4 channels is an image; nothing else is mirrored.
 
     >>> len(mirrored([(np.zeros((1, 3, 8, 8), np.float32),)])), len(mirrored([(np.zeros(8, np.float32),)]))
     (4, 1)
     """
-    if len(examples) >= KEPT or any(len(e) != 1 or e[0].ndim != 4 or e[0].dtype != np.float32 for e in examples):
+    if len(examples) >= FITTED or any(len(e) != 1 or e[0].ndim != 4 or e[0].dtype != np.float32 for e in examples):
         return tuple(examples)
     found = list(examples)
     for (x,) in examples:

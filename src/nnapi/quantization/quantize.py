@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from os import PathLike
 from typing import Any, Final
@@ -14,7 +14,7 @@ from nnapi.ops.types import F32
 from nnapi.passes.inline_composites import inline_composites
 from nnapi.passes.run import run_passes
 from nnapi.quantization.apply import apply_traced
-from nnapi.quantization.data import KEPT, Example, mirrored, read_examples
+from nnapi.quantization.data import BUFFER, FITTED, KEPT, Example, Seen, mirrored, read_examples, shuffled
 from nnapi.quantization.decide import decide, integer_row
 from nnapi.quantization.equalize import equalize
 from nnapi.quantization.masks import clip_masks
@@ -30,6 +30,10 @@ SHARED: Final = 16
 """Examples from which on a mixture is judged on others than those that chose ranges."""
 
 
+class QuantizeWarning(UserWarning):
+    """Something legal was done that is hardly meant: a model stays in floats, images are taken for ImageNet's."""
+
+
 @dataclass(frozen=True)
 class Quantized:
     """What quantization gave: the model, and what a report needs."""
@@ -41,8 +45,12 @@ class Quantized:
     where: Mapping[int, int]
     """Operand of `prepared` -> operand of `model`."""
     examples: tuple[Example, ...]
-    """A few of the calibration data: of a mixture, those that judged it."""
+    """A few of the calibration data, spread over all: of a mixture, those that judged it."""
     recipe: Recipe
+    seen: Seen = field(default_factory=Seen)
+    """Of the calibration data, as the model took them."""
+    warnings: tuple[str, ...] = ()
+    """What is legal and hardly meant."""
 
 
 def quantize_model(
@@ -70,38 +78,44 @@ def quantize_model(
     known = read_table(table, prepared) if isinstance(table, (str, PathLike)) else table
     if known is None and not recipe.is_integer:
         known = decide(prepared, {}, recipe)
-    if known is not None and (calibration is None or not recipe.is_integer):
+    if known is not None and calibration is None:
         return _finished(prepared, known, (), recipe)
     tell = progress or (lambda stage, done: None)
-    stream = read_examples(calibration, prepared.input_operands)
-    kept = tuple(islice(stream, KEPT if labels is None else len(labels)))
+    seen = Seen()
+    stream = shuffled(seen(read_examples(calibration, prepared.input_operands)), labels)
+    first = [*islice(stream, _kept(prepared) if labels is None else len(labels))]
+    kept = tuple(example for example, _ in first)
     if labels is not None and len(labels) != len(kept):
         raise QuantizeError(f"{len(labels)} labels for {len(kept)} calibration examples, must be one each")
+    if known is not None and not recipe.is_integer:
+        return replace(_finished(prepared, known, kept, recipe), seen=seen)
     # A mixture is judged on other examples than those that choose ranges, where there are enough.
     apart = len(kept) // 2 if recipe.mixed and len(kept) >= SHARED else 0
     chosen_by, judged_by = kept[: len(kept) - apart], kept[len(kept) - apart :] or kept
-    prepared = clip_masks(prepared, chosen_by[:KEPT])
+    judged_labels = None if labels is None else [int(label or 0) for _, label in first[-len(judged_by) :]]
+    prepared = clip_masks(prepared, chosen_by[:FITTED])
     if "equalization" in recipe.recovery:
-        prepared = equalize(prepared, chosen_by[:KEPT])
+        prepared = equalize(prepared, chosen_by[:FITTED])
 
     fitter = None
     if {"rounding", "bias_correction"} & {*recipe.recovery}:
         fitter = Fitter(
-            prepared, mirrored(chosen_by[:KEPT]),
+            prepared, mirrored(chosen_by[:FITTED]),
             rounding="rounding" in recipe.recovery, progress=lambda n: tell("recover", n),
         )  # fmt: skip
 
     def finish(table: Table) -> Quantized:
-        result = _finished(prepared, table, judged_by[:KEPT], recipe)
+        result = replace(_finished(prepared, table, judged_by[:KEPT], recipe), seen=seen)
         return result if fitter is None else replace(result, model=fitter.fit(result.model, result.where))
 
     if known is None:
-        ranges = observe(prepared, chain(chosen_by, stream), recipe, lambda n: tell("observe", n))
+        rest = (example for example, _ in stream)
+        ranges = observe(prepared, chain(chosen_by, rest), recipe, lambda n: tell("observe", n))
         known = decide(prepared, ranges, recipe)
         if recipe.mixed:
             known = fewest_floats(
                 prepared, known, recipe, judged_by, lambda t: finish(t).model,
-                labels=None if labels is None else labels[-len(judged_by) :], progress=lambda n: tell("measure", n),
+                labels=judged_labels, progress=lambda n: tell("measure", n),
             )  # fmt: skip
     return finish(known)
 
@@ -116,6 +130,12 @@ def prepare(model: Model, recipe: Recipe) -> Model:
         return not any(isinstance(integer_row(body, o, recipe), str) for o in body.operations)
 
     return run_passes(inline_composites(model, which=is_inlined))
+
+
+def _kept(model: Model) -> int:
+    """How many examples, with their outputs, memory allows to keep."""
+    size = sum(o.bytes or 0 for o in (*model.input_operands, *model.output_operands))
+    return min(max(BUFFER // max(size, 1), FITTED), KEPT)
 
 
 def _finished(prepared: Model, table: Table, kept: tuple[Example, ...], recipe: Recipe) -> Quantized:

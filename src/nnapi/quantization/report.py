@@ -47,6 +47,12 @@ class Report:
     bytes_after: int
     accuracy_before: float | None = None
     accuracy_after: float | None = None
+    judged: int = 0
+    """How many examples the figures are of."""
+    calibrated: int = 0
+    """How many examples chose the ranges."""
+    ranges: tuple[tuple[float, float], ...] = ()
+    """Of those, each input's lowest and highest value."""
 
     @property
     def floats(self) -> list[Row]:
@@ -95,7 +101,10 @@ def measure(
         )
     rows.sort(key=lambda r: np.inf if r.sqnr is None else r.sqnr)
     sizes = size(before), size(quantized.model)
-    return Report(quantized.recipe.name, tuple(rows), outputs, *sizes, *shares)
+    seen = quantized.seen
+    return Report(
+        quantized.recipe.name, tuple(rows), outputs, *sizes, *shares, len(examples), seen.count, tuple(seen.ranges)
+    )  # fmt: skip
 
 
 def size(model: Model) -> int:

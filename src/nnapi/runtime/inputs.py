@@ -1,29 +1,18 @@
-"""Model inputs from files: .npy, .npz, and images resized and normalized."""
+"""Model inputs from files: .npy, .npz, and images."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nnapi.errors import ExecutionError, MissingExtra, UsageError
-from nnapi.ops.numeric import quantize
 from nnapi.ops.types import Array, Operand
+from nnapi.runtime.images import ImageOptions, image_tensor
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """How an image becomes a tensor: resized to the input, scaled to 0..1, then (x - mean) / std per channel."""
-
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    crop: bool = False
-    """Cut the largest centered part of the input's aspect ratio first, instead of stretching."""
 
 
 def read_inputs(paths: Sequence[str], operands: Sequence[Operand], images: ImageOptions) -> dict[int, Array]:
@@ -88,42 +77,9 @@ def _read_image(path: Path, operand: Operand, options: ImageOptions) -> Array:
     try:
         with Image.open(path) as image:
             image.load()
-            pixels = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ExecutionError(f"cannot read image {path}: {_reason(error)}") from error
-    return image_tensor(pixels, operand, options)
-
-
-def image_tensor(image: object, operand: Operand, options: ImageOptions) -> Array:
-    """A PIL image, or an array [H, W, 3] of uint8, as `operand`: [1, 3, H, W] or [1, H, W, 3], or of one channel."""
-    from PIL import Image
-
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image, np.uint8))
-    dims = operand.dimensions
-    first = len(dims) == 4 and dims[1] in (1, 3)
-    if len(dims) != 4 or not (first or dims[3] in (1, 3)):
-        raise UsageError(f"input {operand.name!r} of dimensions {dims} is no image", hint="give it as a .npy file")
-    channels, (height, width) = (dims[1], dims[2:]) if first else (dims[3], dims[1:3])
-    height, width = height or picture.height, width or picture.width
-    if options.crop:
-        picture = _center_crop(picture, height / width)
-    picture = picture.convert("RGB" if channels == 3 else "L").resize((width, height), Image.Resampling.BILINEAR)
-    x = np.asarray(picture, np.float32).reshape(height, width, channels) / np.float32(255)
-    mean, std = (
-        np.array(v[:channels] if len(v) >= channels else v[:1], np.float32) for v in (options.mean, options.std)
-    )
-    if not np.all(std > 0):
-        raise UsageError(f"std is {options.std}, must be positive")
-    x = (x - mean) / std
-    x = x.transpose(2, 0, 1)[None] if first else x[None]
-    return quantize(np.ascontiguousarray(x), operand)
-
-
-def _center_crop(picture, ratio: float):  # type: ignore[no-untyped-def]
-    width, height = picture.size
-    new_width, new_height = min(width, round(height / ratio)), min(height, round(width * ratio))
-    left, top = (width - new_width) // 2, (height - new_height) // 2
-    return picture.crop((left, top, left + new_width, top + new_height))
+    return image_tensor(image, operand, options)
 
 
 def _reason(error: Exception) -> str:
