@@ -7,12 +7,20 @@ import fcntl
 import os
 import pty
 import struct
+import subprocess
+import sys
 import termios
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from models import chain
 from nnapi.cli import output
+from nnapi.exporters.save import save
+from nnapi.importers.load import load
+from nnapi.ir.builder import Builder
+from nnapi.ops.types import F32
 
 SOURCE = Path(output.__file__).parent.parent
 PRINTERS = {"cli/output.py": "the one place", "runtime/log.py": "the C library's log", "__main__.py": "after a signal"}
@@ -111,3 +119,75 @@ def _on_terminal(columns: int, show: object) -> list[str]:
     for style in ("\x1b[1m", "\x1b[0m"):
         text = text.replace(style, "")
     return text.replace("\r\n", "\n").rstrip("\n").split("\n")
+
+
+MODEL = chain("ADD", "MUL")
+
+
+def _run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "nnapi", *arguments]
+    return subprocess.run(
+        command, text=True, timeout=60, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    save(MODEL, tmp_path / "model.nnapi")
+    return str(tmp_path / "model.nnapi")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [
+        pytest.param(["--help"], "", id="help"),
+        pytest.param(["inspect", "MODEL"], "", id="result"),
+        pytest.param(["inspect", "MODEL", "--json"], "1", id="unbuffered"),
+    ],
+)
+def test_a_full_output_is_one_line(arguments: list[str], unbuffered: str, model: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        done = _run(*(a.replace("MODEL", model) for a in arguments), stdout=full, env=environment)
+    assert (done.returncode, done.stderr) == (1, "nnapi: cannot write to standard output: No space left on device\n")
+
+
+def test_who_stops_reading_hears_nothing(model: str) -> None:
+    for arguments in (["inspect", model, "--json"], ["--help"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = _run(*arguments, stdout=writer)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("stream", [1, 2], ids=["output", "errors"])
+def test_closed_streams(stream: int, model: str, tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -m nnapi convert "{model}" -o "{tmp_path}/out.nnapi" {stream}>&-'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stderr == b""
+    assert load(tmp_path / "out.nnapi").operations
+
+
+def test_complaints_that_nobody_can_hear() -> None:
+    with Path("/dev/full").open("w") as full:
+        assert _run("inspect", "none.nnapi", stderr=full).returncode == 1
+
+
+def test_an_ascii_output_gets_escapes(tmp_path: Path) -> None:
+    b = Builder("层")
+    x = b.input("é", F32, (1,))
+    b.output(b.add("RELU", {"input": x}), names=["\x1b[0m\ud800"])
+    save(b.finish(), tmp_path / "层.nnapi")
+    done = _run("inspect", str(tmp_path / "层.nnapi"), env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u5c42: 1 operations" in done.stdout
+    assert "input  \\xe9: TENSOR_FLOAT32[1]" in done.stdout
+    assert "output \\x1b[0m\\ud800: TENSOR_FLOAT32[1]" in done.stdout
+
+
+def test_engines_do_not_print_between_ours(model: str) -> None:
+    done = _run("bench", model, "-d", "reference", "--against", "litert", "--repeats", "1")
+    assert (done.returncode, done.stderr) == (0, "")

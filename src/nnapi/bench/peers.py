@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from nnapi.bench.compare import interleave
 from nnapi.bench.record import Latency
+from nnapi.drivers.quiet import quiet
 from nnapi.errors import MissingExtra, NnapiError, UsageError
 from nnapi.importers.load import ZOO
 from nnapi.ir.model import Model
@@ -179,9 +180,12 @@ def _pytorch(source: Source, num_threads: int) -> tuple[Run, str]:
 def _litert(source: Source, num_threads: int) -> tuple[Run, str]:
     from ai_edge_litert.interpreter import Interpreter
 
+    from nnapi.drivers.litert import NOISE
+
     content, route = source.tflite()
-    interpreter = Interpreter(model_content=content, num_threads=num_threads)
-    interpreter.allocate_tensors()
+    with quiet(NOISE):
+        interpreter = Interpreter(model_content=content, num_threads=num_threads)
+        interpreter.allocate_tensors()
     details = interpreter.get_input_details()
     outputs = [d["index"] for d in interpreter.get_output_details()]
     arrays = [x if tuple(d["shape"]) == x.shape else _moved(x) for x, d in zip(source.inputs, details, strict=True)]

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Final
 
@@ -36,29 +36,30 @@ def json_option(function: Any) -> Any:
 def say(line: object, *, err: bool = False) -> None:
     """One line; on a terminal, folded between words to its width."""
     text = printable(str(line))
-    width = _width(sys.stderr if err else sys.stdout)
+    stream = sys.stderr if err else sys.stdout
+    width = _width(stream)
     indent = " " * (len(text) - len(text.lstrip()) + 4)
     lines = [text] if width is None else _folded(text, width, indent, break_long_words=False)
     with contextlib.suppress(OSError) if err else contextlib.nullcontext():  # complaints that nobody hears
-        click.echo("\n".join(lines), err=err)
+        _write(lines, stream)
 
 
 def print_text(text: str) -> None:
     """Lines as they are, for other programs; what is not printable is escaped."""
-    click.echo("\n".join(map(printable, text.split("\n"))))
+    _write(map(printable, text.split("\n")), sys.stdout)
 
 
 def print_json(value: Any) -> None:
     """`value` on standard output, indented."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    _write([json.dumps(value, indent=2, default=str)], sys.stdout)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: str = "") -> None:
     """A plain table, no wider than the terminal; columns named in `right` (separated by blanks) are aligned right."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
-    lines = _table([*map(printable, columns)], cells, {*right.split()}, _width(sys.stdout))
-    head = click.style(next(lines), bold=True)
-    click.echo("\n".join([head, *lines]))
+    width = _width(sys.stdout)
+    head, *lines = _table([*map(printable, columns)], cells, {*right.split()}, width)
+    _write([head if width is None else click.style(head, bold=True), *lines], sys.stdout)
 
 
 @contextmanager
@@ -99,6 +100,12 @@ def size(count: float) -> str:
             return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
         count /= 1000
     raise AssertionError("unreachable")
+
+
+def _write(lines: Iterable[str], stream: IO[str] | None) -> None:
+    if stream is not None:
+        stream.write("".join(f"{line}\n" for line in lines))
+        stream.flush()
 
 
 def _width(stream: IO[str] | None) -> int | None:

@@ -24,9 +24,9 @@ from nnapi.runtime.images import ImageOptions, options_for
 
 WORST = 10
 STAGES: Final = {
-    "observe": ("Observing", "examples"),
-    "measure": ("Measuring", "operations"),
-    "recover": ("Recovering", "layers"),
+    "observe": ("observing", "example"),
+    "measure": ("measuring", "operation"),
+    "recover": ("recovering", "layer"),
 }
 """Stage of quantization -> its name, and what it counts."""
 
@@ -82,7 +82,7 @@ def command(
     with progress("Quantizing") as show:
         quantized = quantize_model(
             model, examples, chosen, table=table,
-            progress=lambda stage, done: show(f"{STAGES[stage][0]}, {done} {STAGES[stage][1]}"),
+            progress=lambda stage, done: show(_how_far(stage, done)),
         )  # fmt: skip
     with progress("Comparing"):
         report = measure(model, quantized)
@@ -116,6 +116,11 @@ def _warn(model: Model, path: str) -> None:
         return
     for reason in dict.fromkeys(fallback.reason for fallback in compile(model, devices=device).fallbacks):
         say(f"warning: {path} is computed otherwise by {device}: {reason}", err=True)
+
+
+def _how_far(stage: str, done: int) -> str:
+    what, unit = STAGES.get(stage, (stage, "step"))
+    return f"{what}, {done} {unit}" + ("" if done == 1 else "s")
 
 
 def _list(as_json: bool) -> None:

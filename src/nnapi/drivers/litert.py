@@ -27,7 +27,7 @@ QUANT8: Final = Roofline(120e9, 12e9, operation_seconds=1.5e-6, launch_seconds=1
 MAX_SHAPES: Final = 4
 """How many interpreters a model of unknown dimensions keeps: each has the weights packed for itself."""
 
-_NOISE: Final = (b"INFO: ", b"WARNING: ", b"VERBOSE: ")
+NOISE: Final = (b"INFO: ", b"WARNING: ", b"VERBOSE: ")
 
 
 class LiteRTDriver:
@@ -132,7 +132,7 @@ class _Engine:
     def __init__(self, inputs: Sequence[Operand], outputs: Sequence[Operand], content: bytes, num_threads: int) -> None:
         self.content = content
         try:
-            with quiet(_NOISE):
+            with quiet(NOISE):
                 self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import Final
 
+from nnapi.errors import printable
+
 VARIABLE: Final = "NNAPI_LOG"
 LEVELS: Final = {"info": 1, "debug": 2}
 
@@ -28,4 +30,4 @@ def debug(message: str) -> None:
 def _write(level: int, message: str) -> None:
     if LEVELS.get(os.environ.get(VARIABLE, ""), 0) >= level and sys.stderr is not None:
         # One write a line: lines of several threads do not mix.
-        sys.stderr.write(f"nnapi: {message}\n")
+        sys.stderr.write(f"nnapi: {printable(message)}\n")
