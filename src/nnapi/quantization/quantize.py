@@ -18,6 +18,7 @@ from nnapi.quantization.data import BUFFER, FITTED, KEPT, Example, Seen, mirrore
 from nnapi.quantization.decide import decide, integer_row
 from nnapi.quantization.equalize import equalize
 from nnapi.quantization.masks import clip_masks
+from nnapi.quantization.multiply import multiply
 from nnapi.quantization.observe import observe
 from nnapi.quantization.params import Table, read_table
 from nnapi.quantization.recipe import Recipe, read_recipe
@@ -127,9 +128,11 @@ def prepare(model: Model, recipe: Recipe) -> Model:
         body = model.body(model.operations[n])
         if body is None or not recipe.is_integer or recipe.override(model.operations[n]) is not None:
             return False
+        body = multiply(body)
         return not any(isinstance(integer_row(body, o, recipe), str) for o in body.operations)
 
-    return run_passes(inline_composites(model, which=is_inlined))
+    inlined = inline_composites(model, which=is_inlined)
+    return run_passes(multiply(inlined) if recipe.is_integer else inlined)
 
 
 def _kept(model: Model) -> int:
