@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from nnapi.errors import ModelError, UsageError
 from nnapi.ir import file
 from nnapi.ir.model import Model
+from nnapi.ir.reading import open_file
+from nnapi.ir.zipped import Archive
 
 ZOO = "zoo:"
 """`zoo:mobilenet_v2` names a network of nnapi.zoo."""
@@ -35,7 +36,7 @@ def load(source: Any, example_inputs: tuple[Any, ...] | None = None, *, name: st
 
 def _load_path(path: Path, name: str) -> Model:
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             head = stream.read(64)
     except ValueError as error:  # a null character, or none that the file system has
         raise ModelError(f"cannot read {path}: {error}") from error
@@ -55,9 +56,9 @@ def _load_path(path: Path, name: str) -> Model:
 
 def _load_archive(path: Path, name: str) -> Model:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        with open_file(path) as stream:
+            names = Archive(stream).names
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} is a damaged or truncated archive: {error}") from error
     members = {member.rpartition("/")[2] for member in names}
     if "config.json" in members and "model.weights.h5" in members:

@@ -1,7 +1,8 @@
-"""The `.nnapi` file: one safetensors file, constants as tensors, the graph as JSON in its metadata; memory mapped.
+"""The `.nnapi` file: one safetensors file, constants as tensors, the graph as JSON in its metadata.
 
 A file is read in three steps, and nothing is believed before it is checked: the header against the file's size, the
-graph against a schema, the model by `verify`. Constants stay where they are, in the mapped file.
+graph against a schema, the model by `verify`. Constants lie in the memory that the file was read to; only a file that
+nobody else writes is mapped ([design/0010](../../../docs/design/0010-files-in-memory.md)).
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnapi.errors import ModelError
 from nnapi.ir.model import Model, Operation
+from nnapi.ir.reading import open_file, parse_json, read_file
 from nnapi.ir.verify import MAX_DEPTH, verify
 from nnapi.ir.writing import writing
 from nnapi.ops.types import MODEL, OMITTED, Array, ChannelQuant, Operand, OperandType
@@ -62,27 +63,37 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
             file.write(np.ascontiguousarray(array).data if array.size else b"")
 
 
-def load(path: str | os.PathLike[str]) -> Model:
-    """The verified model in a `.nnapi` file, its constants mapped from the file and read only.
+def load(path: str | os.PathLike[str], *, is_ours: bool = False) -> Model:
+    """The verified model in a `.nnapi` file, its constants read only.
 
-    Raises ModelError where the file is not one, is truncated, or holds an invalid model.
+    A file that `is_ours`, that nobody else writes, is mapped instead of read. Raises ModelError where the file is not
+    one, is truncated, or holds an invalid model.
     """
-    path = Path(path)
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < 8:
-                raise ModelError(f"{path} is no .nnapi file: {size} bytes")
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        content = _mapped(path) if is_ours else read_file(path)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+    return loads(content, str(path))
+
+
+def loads(content: bytes | memoryview, path: str) -> Model:
+    """The verified model in the content of a `.nnapi` file; `path` names it in errors."""
+    content = memoryview(content).toreadonly()
+    if len(content) < 8:
+        raise ModelError(f"{path} is no .nnapi file: {len(content)} bytes")
     try:
-        graph, tensors = _read_header(mapped, size)
+        graph, tensors = _read_header(content)
         model = _Decoder(tensors).model(graph, 0)
         verify(model)
     except ModelError as error:
         raise ModelError(f"{path}: {error}", operation=error.operation) from error
     return model
+
+
+def _mapped(path: str | os.PathLike[str]) -> memoryview:
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
 
 
 def is_nnapi(head: bytes) -> bool:
@@ -93,21 +104,24 @@ def is_nnapi(head: bytes) -> bool:
     return length <= MAX_HEADER and head[8:9] == b"{"
 
 
-def _read_header(mapped: mmap.mmap, size: int) -> tuple[Any, Mapping[str, Array]]:
-    (length,) = struct.unpack("<Q", mapped[:8])
-    if length > min(MAX_HEADER, size - 8):
-        raise ModelError(f"truncated or foreign: a header of {length} bytes in a file of {size}")
+def _read_header(content: memoryview) -> tuple[Any, Mapping[str, Array]]:
+    (length,) = struct.unpack("<Q", content[:8])
+    if length > min(MAX_HEADER, len(content) - 8):
+        raise ModelError(f"truncated or foreign: a header of {length} bytes in a file of {len(content)}")
     try:
-        header = json.loads(mapped[8 : 8 + length])
+        header = parse_json(content[8 : 8 + length], MAX_HEADER)
         metadata = header.pop("__metadata__")
-        graph = json.loads(metadata["graph"])
+        graph = parse_json(metadata["graph"].encode(), MAX_HEADER)
         version = int(metadata["version"])
         found = metadata["format"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError("is a safetensors file without an NNAPI graph, or damaged") from error
+        reason = str(error) if type(error) is ValueError else ""
+        raise ModelError(
+            f"is a safetensors file without an NNAPI graph, or damaged{reason and ': '}{reason}"
+        ) from error
     if found != FORMAT or version != VERSION:
         raise ModelError(f"format {found!r} version {version}, this nnapi reads {FORMAT!r} version {VERSION}")
-    data = memoryview(mapped)[8 + length :]
+    data = content[8 + length :]
     return graph, {name: _tensor(name, entry, data) for name, entry in header.items()}
 
 

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         stage = PREPARING
         try:
             _say(replies, PREPARING)
-            prepared = driver.prepare(load(folder / MODEL), PrepareOptions(**request["options"]))
+            prepared = driver.prepare(load(folder / MODEL, is_ours=True), PrepareOptions(**request["options"]))
             stage = RUNNING
             _say(replies, RUNNING)
             inputs = request["inputs"]

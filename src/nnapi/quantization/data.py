@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from nnapi.errors import QuantizeError
+from nnapi.ir.arrays import read_npz
 from nnapi.ir.verify import compatible
 from nnapi.ops.given import stored
 from nnapi.ops.types import Array, Operand
@@ -121,10 +121,9 @@ def _read_npz(path: Path) -> dict[str, Array]:
     if path.suffix != ".npz":
         raise QuantizeError(f"{path}: calibration data is a folder of images or an .npz file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise QuantizeError(f"cannot read {path}: {error}") from error
+        return read_npz(path)
+    except (OSError, ValueError) as error:
+        raise QuantizeError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _arrays(example: Any, operands: Sequence[Operand], n: int) -> list[Array]:

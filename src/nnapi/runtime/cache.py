@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nnapi.errors import NnapiError
+from nnapi.ir.reading import parse_json, read_file, read_json
 from nnapi.runtime import log
 from nnapi.runtime.digest import digest
 
@@ -40,7 +41,7 @@ class Entry:
     """What was found: what `write` was given, and the content of each file."""
 
     manifest: Manifest
-    files: Mapping[str, bytes]
+    files: Mapping[str, memoryview]
     directory: Path
 
 
@@ -121,11 +122,11 @@ class Cache:
 
 def _read_manifest(directory: Path) -> tuple[Manifest, Mapping[str, str]]:
     try:
-        outer = json.loads((directory / _MANIFEST).read_bytes())
+        outer = read_json(directory / _MANIFEST)
         body = outer["body"]
         if outer["digest"] != digest(body.encode()):
             raise ValueError(f"{_MANIFEST} is not what was written")
-        inner = json.loads(body)
+        inner = parse_json(body.encode())
         if inner["format"] != FORMAT:
             raise ValueError(f"format {inner['format']}, this is {FORMAT}")
         manifest, digests = inner["manifest"], inner["files"]
@@ -134,8 +135,8 @@ def _read_manifest(directory: Path) -> tuple[Manifest, Mapping[str, str]]:
     return manifest, digests
 
 
-def _read(path: Path, expected: str) -> bytes:
-    content = path.read_bytes()
+def _read(path: Path, expected: str) -> memoryview:
+    content = read_file(path)
     if digest(content) != expected:
         raise ValueError(f"{path.name} is not what was written")
     return content

@@ -109,9 +109,10 @@ def _read_step(
 def _prepared(entry: Entry, n: int, step: Mapping[str, Any], driver: Driver, options: PrepareOptions) -> Prepared:
     artifact = entry.files.get(f"{n}.artifact")
     if artifact is None or not isinstance(driver, Portable):
-        return driver.prepare(file.load(entry.directory / f"{n}.nnapi"), options)
+        name = f"{n}.nnapi"
+        return driver.prepare(file.loads(entry.files[name], str(entry.directory / name)), options)
     inputs, outputs = ([_from_json(o) for o in step[field]] for field in ("input_operands", "output_operands"))
-    return driver.restore(artifact, inputs, outputs, options)
+    return driver.restore(bytes(artifact), inputs, outputs, options)
 
 
 def _drivers(target: Target) -> dict[str, Driver]:

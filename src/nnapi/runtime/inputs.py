@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from nnapi.errors import ExecutionError, MissingExtra, UsageError
+from nnapi.ir.arrays import read_npy, read_npz
+from nnapi.ir.reading import open_file
 from nnapi.ops.types import Array, Operand
 from nnapi.runtime.images import ImageOptions, image_tensor
 
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
 
@@ -55,17 +57,16 @@ def _read(path: Path, operand: Operand, images: ImageOptions) -> Array:
         return _read_image(path, operand, images)
     if path.suffix == ".npy":
         try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            return read_npy(path)
+        except (OSError, ValueError) as error:
             raise ExecutionError(f"cannot read {path}: {_reason(error)}") from error
     raise UsageError(f"{path}: not .npy, .npz or an image ({' '.join(IMAGES)})")
 
 
 def _read_npz(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return read_npz(path)
+    except (OSError, ValueError) as error:
         raise ExecutionError(f"cannot read {path}: {_reason(error)}") from error
 
 
@@ -75,9 +76,10 @@ def _read_image(path: Path, operand: Operand, options: ImageOptions) -> Array:
     except ModuleNotFoundError as error:
         raise MissingExtra("reading an image", extra="image") from error
     try:
-        with Image.open(path) as image:
+        # The content decides what is decoded, and one kind of file would be given to another program.
+        with open_file(path) as file, Image.open(file, formats=_FORMATS) as image:
             image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise whatever they like on a damaged file
         raise ExecutionError(f"cannot read image {path}: {_reason(error)}") from error
     return image_tensor(image, operand, options)
 

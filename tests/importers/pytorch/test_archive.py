@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from torch import nn
 from torch.export import Dim
 
 from nnapi.errors import ModelError
-from nnapi.importers.pytorch.archive import _is_arithmetic
 from nnapi.importers.pytorch.read import read
+from nnapi.importers.pytorch.serialized import is_arithmetic
 
 Members = dict[str, bytes]
 
@@ -86,8 +87,8 @@ DAMAGED: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("cut in half", lambda data: data[: len(data) // 2], "truncated"),
     ("text", lambda data: b"hello", "no .pt2 archive"),
     ("a pickle", lambda data: pickle.dumps(3), "no .pt2 archive"),
-    ("its directory", lambda data: data.replace(b"PK\x01\x02", b"PK\x01\x03"), "truncated"),
-    ("a member", lambda data: data.replace(b'"graph_module"', b'"graph_nodule"'), "checksum"),
+    ("its directory", lambda data: data.replace(b"PK\x01\x02", b"PK\x01\x03"), "no .pt2 archive, or is damaged"),
+    ("a member", lambda data: data.replace(b'"graph_module"', b'"graph_nodule"'), "model.json' is damaged: Bad CRC-32"),
 ]
 
 
@@ -126,8 +127,8 @@ def compiled(members: Members) -> None:
     members["data/aotinductor/model/wrapper.so"] = b"\x7fELF"
 
 
-def trapped_inputs(members: Members) -> None:
-    members["data/sample_inputs/model.pt"] = pickled(Trap())
+def trapped(member: str) -> Callable[[Members], None]:
+    return lambda members: members.update({member: pickled(Trap())})
 
 
 def trapped_weight(members: Members) -> None:
@@ -141,13 +142,60 @@ def object_constant(members: Members) -> None:
     members["data/constants/opaque_obj_0"] = pickle.dumps(Trap())
 
 
-def other_target(program: Any) -> None:
-    program["graph_module"]["graph"]["nodes"][0]["target"] = "torch.hub.load"
+def graph_of(program: Any) -> Any:
+    return program["graph_module"]["graph"]
+
+
+def calls(target: str) -> Callable[[Members], None]:
+    return edited(PROGRAM, lambda program: graph_of(program)["nodes"][0].update(target=target))
 
 
 def code_as_size(program: Any) -> None:
-    size = program["graph_module"]["graph"]["tensor_values"]["input"]["sizes"][0]
+    size = graph_of(program)["tensor_values"]["input"]["sizes"][0]
     size["as_expr"]["expr_str"] = "__import__('os').system('true')"
+
+
+def code_as_name(members: Members) -> None:
+    """A name that becomes a parameter's default in the source of a function."""
+    code = f"input=__import__('os').mkdir('{MARK}')"
+    members[PROGRAM] = members[PROGRAM].replace(b'"name": "input"', json.dumps({"name": code}).encode()[1:-1])
+
+
+def code_as_guard(program: Any) -> None:
+    program["guards_code"] = [f"__import__('os').mkdir('{MARK}') or True"]
+
+
+def keywords_in(type: str, context: Any) -> Callable[[Members], None]:
+    """Keyword arguments in a container of another type, whose description names what is imported."""
+
+    def change(program: Any) -> None:
+        signature = program["graph_module"]["module_call_graph"][0]["signature"]
+        version, inputs = json.loads(signature["in_spec"])
+        inputs["children_spec"][1].update(type=type, context=context)
+        signature["in_spec"] = json.dumps([version, inputs])
+
+    return edited(PROGRAM, change)
+
+
+def code_as_keyword(program: Any) -> None:
+    signature = program["graph_module"]["module_call_graph"][0]["signature"]
+    version, inputs = json.loads(signature["in_spec"])
+    inputs["children_spec"].reverse()
+    part = {
+        "type": "builtins.dict",
+        "context": '["x=exit()"]',
+        "children_spec": inputs["children_spec"].pop()["children_spec"],
+    }
+    inputs["children_spec"].append(part)
+    signature["in_spec"] = json.dumps([version, inputs])
+
+
+def more_than_is_there(config: Any) -> None:
+    config["config"]["0.weight"]["tensor_meta"].update(sizes=[{"as_int": 1 << 40}], strides=[{"as_int": 0}])
+
+
+def no_values(members: Members) -> None:
+    members["data/weights/weight_0"] = b""
 
 
 def no_program(members: Members) -> None:
@@ -163,19 +211,38 @@ def nonsense(program: Any) -> None:
     program["graph_module"]["graph"]["nodes"][0]["inputs"][0]["arg"] = {"as_tensor": {"name": "nobody"}}
 
 
+ENUMERATION = {"__enum__": True, "fqn": "antigravity:X", "name": "y"}
+OPERATOR = "no PyTorch operator that a model calls"
 HOSTILE: list[tuple[str, Callable[[Members], None], str]] = [
     ("a compiled program", compiled, "compiled program"),
-    ("example inputs that are objects", trapped_inputs, "more than tensors"),
-    ("a weight that is an object", trapped_weight, "more than tensors"),
-    ("a constant that is an object", object_constant, "an object, not a tensor"),
-    ("a call of something else", edited(PROGRAM, other_target), "'torch.hub.load', which is no PyTorch operator"),
+    ("a weight that is an object", trapped_weight, "an object and not only a tensor"),
+    ("weights that are an object", trapped("data/weights/model.pt"), "holds more than tensors"),
+    ("constants that are an object", trapped("data/constants/model.pt"), "holds more than tensors"),
+    ("a constant that is an object", object_constant, "an object and not only a tensor"),
+    ("example inputs, in another case too", trapped("data/sample_inputs/model.PT"), "same name where case does not"),
+    ("a call of something else", calls("torch.hub.load"), f"'torch.hub.load' is {OPERATOR}"),
+    ("a call of what loads libraries", calls("torch.ops.load_library"), OPERATOR),
+    ("a call of what imports", calls("torch.ops.import_module"), OPERATOR),
+    ("a call of what finds attributes", calls("_operator.attrgetter"), OPERATOR),
+    ("a call of what calls", calls("_operator.call"), OPERATOR),
+    ("a call of an attribute", calls("torch.sym_int.__globals__"), OPERATOR),
+    ("a call that opens files", calls("torch.ops.aten.from_file.default"), "opens files"),
+    ("a call of what takes for ever", calls("math.factorial"), OPERATOR),
     ("a size that is code", edited(PROGRAM, code_as_size), "no arithmetic"),
+    ("a name that is code", code_as_name, "is no name"),
+    ("an enumeration that imports", keywords_in("builtins.dict", json.dumps(ENUMERATION)), "nest is damaged"),
+    ("a keyword that is code", edited(PROGRAM, code_as_keyword), "is no name"),
+    ("a tensor larger than its bytes", edited(WEIGHTS, more_than_is_there), "expands to far more"),
+    ("a tensor without bytes", no_values, "holds no values"),
+    ("big-endian tensors", lambda m: m.update({"byteorder": b"big"}), "byteorder is b'big'"),
     ("no program", no_program, "no exported program"),
     ("an older format", old_format, "no exported program in PyTorch's current format"),
     ("a program that makes no sense", edited(PROGRAM, nonsense), "no program that PyTorch"),
-    ("a list where an object should be", lambda m: m.update({PROGRAM: b"[]"}), "no program that PyTorch"),
-    ("no JSON", lambda m: m.update({PROGRAM: b"{"}), "no program that PyTorch"),
-    ("no weights", lambda m: m.pop(WEIGHTS), "no program that PyTorch"),  # type: ignore[list-item, return-value]
+    ("a list where an object should be", lambda m: m.update({PROGRAM: b"[]"}), "is a list, must be an object"),
+    ("no JSON", lambda m: m.update({PROGRAM: b"{"}), "member 'models/model.json'"),
+    ("JSON without end", lambda m: m.update({PROGRAM: b"[" * 100_000}), "nests too deeply"),
+    ("a gigabyte of JSON", lambda m: m.update({PROGRAM: b" " * (65 << 20)}), "bytes"),
+    ("no weights", lambda m: m.pop(WEIGHTS), f"no member '{WEIGHTS}'"),  # type: ignore[list-item, return-value]
 ]
 
 
@@ -185,6 +252,25 @@ def test_hostile(saved: Path, tmp_path: Path, change: Callable[[Members], None],
     with pytest.raises(ModelError, match=message):
         read(path)
     assert not MARK.exists()
+
+
+DEFAULTS = {"default_factory_module": "antigravity", "default_factory_name": "fly", "dict_context": []}
+IGNORED: list[tuple[str, Callable[[Members], None]]] = [
+    ("example inputs that are objects", trapped("data/sample_inputs/model.pt")),
+    ("extra files", trapped("extra/model.pt")),
+    ("another spelling of what is not read", trapped("data/sample_inputs/other.PT")),
+    ("another spelling of pickled weights", trapped("data/weights/model.PT")),
+    ("guards", edited(PROGRAM, code_as_guard)),
+    ("a container that imports", keywords_in("collections.defaultdict", DEFAULTS)),
+]
+
+
+@pytest.mark.parametrize("change", [i[1] for i in IGNORED], ids=[i[0] for i in IGNORED])
+def test_what_is_not_needed_is_not_read(saved: Path, tmp_path: Path, change: Callable[[Members], None]) -> None:
+    path = rewritten(saved, tmp_path / "ignored.pt2", change)
+    assert [o.type for o in read(path).operations] == ["FULLY_CONNECTED", "MUL", "ADD"]
+    assert not MARK.exists()
+    assert "antigravity" not in sys.modules
 
 
 def test_the_trap_would_spring() -> None:
@@ -217,4 +303,4 @@ EXPRESSIONS = [
 
 @pytest.mark.parametrize(("expression", "expected"), EXPRESSIONS, ids=[str(e)[:40] for e, _ in EXPRESSIONS])
 def test_what_sizes_may_be(expression: Any, expected: bool) -> None:
-    assert _is_arithmetic(expression) is expected
+    assert is_arithmetic(expression) is expected

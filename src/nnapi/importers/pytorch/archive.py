@@ -1,13 +1,19 @@
-"""Open a `.pt2` file, and only one that holds data: torch.export.load would unpickle and evaluate what it finds."""
+"""Read `.pt2` files without PyTorch's reader, which unpickles and evaluates what it finds.
+
+    ROOT/models/NAME.json                                the program: checked and copied by serialized.py
+    ROOT/data/weights/NAME_weights_config.json           name -> member, type, shape, strides
+    ROOT/data/weights/weight_0                           a tensor's bytes
+    ROOT/data/constants/NAME_constants_config.json, ...  the same for constants
+
+There is one reader of the file, this one: PyTorch gets the checked program and tensors. Example inputs, extra files and
+whatever else there is are not read. Before PyTorch 2.9 all tensors were one pickled member, `data/weights/NAME.pt`.
+"""
 
 from __future__ import annotations
 
-import ast
 import io
-import json
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -16,132 +22,162 @@ import torch
 
 from nnapi.errors import ModelError
 from nnapi.importers.pytorch.quiet import quiet
+from nnapi.importers.pytorch.serialized import checked_program
+from nnapi.ir.reading import open_file, parse_json
+from nnapi.ir.zipped import Archive
 
 HINT: Final = "save it again with torch.export.save, or load it yourself and pass the ExportedProgram"
+MAX_JSON: Final = 64 << 20
+"""Bytes of the program, and of each list of tensors."""
+COPIES: Final = 8
+SLACK: Final = 64 << 20
+"""What tensors may have in all: COPIES times the bytes of the members that hold them, and SLACK."""
 _CODE: Final = ("data/aotinductor/", "data/executorch/")
 """Members that are compiled programs."""
-_OBJECTS: Final = ("custom_obj_", "opaque_obj_")
-_TARGETS: Final = ("torch.ops.", "torch.sym_", "_operator.", "math.")
-_SYMBOLIC: Final = frozenset((
-    "Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Pow", "Max", "Min", "Abs", "Mod", "FloorDiv", "CeilDiv",
-    "CleanDiv", "PythonMod", "ModularIndexing", "CeilToInt", "FloorToInt", "TruncToInt", "IntTrueDiv", "ToFloat",
-    "Where", "Eq", "Ne", "Equality", "Unequality", "GreaterThan", "LessThan", "StrictGreaterThan", "StrictLessThan",
-    "And", "Or", "Not",
-))  # fmt: skip
-"""What size expressions are made of."""
-_POWERS: Final = frozenset(f"Integer({n})" for n in range(-4, 5))
-"""Larger ones could keep the evaluator busy for ever."""
+_MODELS: Final = "models/"
+_FORMAT: Final[Mapping[str, bytes]] = {"archive_format": b"pt2", "archive_version": b"0", "byteorder": b"little"}
 
 
 def load(path: Path) -> torch.export.ExportedProgram:
     """The program in a `.pt2` file; ModelError where there is none, or it is damaged, or holds more than data."""
-    with _reading(path), zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-        if damaged is not None:
-            raise ModelError(f"{path} is damaged: {damaged} fails its checksum")
-        _check(path, archive)
-    with _reading(path), quiet():
-        # Programs that PT2E converted name operators which this module registers.
-        import_module("torch.ao.quantization.fx._decomposed")
-        return torch.export.load(path if path.suffix == ".pt2" else io.BytesIO(path.read_bytes()))
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Whatever reading a damaged file raises is a ModelError."""
     try:
-        yield
-    except ModelError:
-        raise
+        with open_file(path) as file:
+            members = _Members(Archive(file))
+            name = members.model()
+            program = checked_program(members.json(f"{_MODELS}{name}.json"))
+            weights, constants = (members.tensors(kind, name) for kind in ("weights", "constants"))
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    except zipfile.BadZipFile as error:
-        raise ModelError(f"{path} is no .pt2 archive, or is truncated: {error}", hint=HINT) from error
-    except Exception as error:  # the loader's own checks raise whatever they like
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path} is no program that PyTorch {torch.__version__} reads: {reason}", hint=HINT) from error
-
-
-def _check(path: Path, archive: zipfile.ZipFile) -> None:
-    """ModelError unless everything in the archive is data of the current format."""
-    members = {name.partition("/")[2]: name for name in archive.namelist()}
-    if "archive_version" not in members or not any(m.startswith("models/") for m in members):
-        raise ModelError(f"{path} holds no exported program in PyTorch's current format", hint=HINT)
-    for member, name in members.items():
-        if member.startswith(_CODE):
-            raise ModelError(f"{path} holds a compiled program ({member}), not only data", hint=HINT)
-        if member.startswith("data/") and member.endswith(".pt"):
-            _check_pickle(path, member, archive.read(name))
-        elif member.endswith("_config.json"):
-            _check_payloads(path, archive, members, member)
-        elif member.startswith("models/"):
-            _check_program(path, json.loads(archive.read(name)))
-
-
-def _check_payloads(path: Path, archive: zipfile.ZipFile, members: Mapping[str, str], member: str) -> None:
-    """Weights and constants: raw bytes, or a tensor that the restricted unpickler takes."""
-    folder = member.rpartition("/")[0]
-    for name, payload in json.loads(archive.read(members[member]))["config"].items():
-        file = payload["path_name"]
-        if file.startswith(_OBJECTS):
-            raise ModelError(f"{path}: constant {name!r} is an object, not a tensor", hint=HINT)
-        if payload["use_pickle"]:
-            _check_pickle(path, name, archive.read(members[f"{folder}/{file}"]))
-
-
-def _check_pickle(path: Path, name: str, data: bytes) -> None:
-    """What the restricted unpickler takes, the unrestricted one that may follow takes in the same way."""
-    if not data:
-        return
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.message}", hint=HINT) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        raise ModelError(f"{path} is no .pt2 archive, or is damaged: {_reason(error)}", hint=HINT) from error
     try:
-        torch.load(io.BytesIO(data), weights_only=True)
-    except Exception as error:  # whatever it meets
-        raise ModelError(f"{path}: {name} is pickled and holds more than tensors", hint=HINT) from error
+        return _deserialized(program, weights, constants)
+    except Exception as error:  # PyTorch's own checks raise whatever they like
+        message = f"{path} is no program that PyTorch {torch.__version__} reads: {_reason(error)}"
+        raise ModelError(message, hint=HINT) from error
 
 
-def _check_program(path: Path, value: Any) -> None:
-    """Calls are to operators, and sizes are arithmetic: both would be looked up or evaluated as Python."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            stack += item.values()
-            target, expression = item.get("target"), item.get("expr_str")
-            if isinstance(target, str) and "inputs" in item and not target.startswith(_TARGETS):
-                raise ModelError(f"{path} calls {target!r}, which is no PyTorch operator")
-            if expression is not None and not _is_arithmetic(expression):
-                raise ModelError(f"{path} has a size {expression!r}, which is no arithmetic")
-        elif isinstance(item, list):
-            stack += item
+def _deserialized(
+    program: Mapping[str, Any], weights: Mapping[str, torch.Tensor], constants: Mapping[str, torch.Tensor]
+) -> torch.export.ExportedProgram:
+    # Programs that PT2E converted name operators which this module registers.
+    import_module("torch.ao.quantization.fx._decomposed")
+    serde = import_module("torch._export.serde.serialize")
+    with quiet():
+        read = serde._dict_to_dataclass(serde.ExportedProgram, program)
+        found = serde.ExportedProgramDeserializer().deserialize(read, weights, constants)
+    assert isinstance(found, torch.export.ExportedProgram)
+    return found
 
 
-def _is_arithmetic(expression: Any) -> bool:
-    """Whether an expression is only numbers, symbols, operators, and calls of SymPy's arithmetic.
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
-    >>> _is_arithmetic("Mul(Integer(2), Symbol('s77', positive=True, integer=True))")
-    True
-    >>> _is_arithmetic("__import__('os').getcwd()")
-    False
-    """
-    try:
-        tree = ast.parse(expression, mode="eval")
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        return False
-    arithmetic = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop)
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Name(id="Pow"), args=[_, power]) if ast.unparse(power) not in _POWERS:
-                return False
-            case ast.Call(func=ast.Name(id=name)) if name in _SYMBOLIC:
-                pass
-            case ast.Name(id=name) if name.isidentifier() and not name.startswith("_"):
-                pass
-            case ast.Constant(value=str(text)) if not text.isidentifier():
-                return False
-            case ast.Constant() | ast.keyword() | ast.Load() | ast.Compare():
-                pass
-            case ast.Pow():
-                return False
-            case _ if not isinstance(node, arithmetic):
-                return False
-    return True
+
+class _Members:
+    """The members below the archive's one root."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._names = {name.partition("/")[2]: name for name in archive.names}
+        roots = sorted({name.partition("/")[0] for name in archive.names})
+        if len(roots) != 1 or "" in self._names:
+            raise ModelError(
+                f"its members have {len(roots)} roots, {', '.join(map(repr, roots[:3]))}; must be one folder"
+            )
+        for member in self._names:
+            if member.startswith(_CODE):
+                raise ModelError(f"it holds a compiled program ({member}), not only data")
+        for member, wanted in _FORMAT.items():
+            found = self._read(member, 64).tobytes() if member in self._names else None
+            if found is not None and found.strip() != wanted:
+                raise ModelError(f"{member} is {found!r}, must be {wanted!r}")
+        self._left = SLACK
+
+    def model(self) -> str:
+        """The name of the program: `model`, or that of the only one."""
+        names = [m.removeprefix(_MODELS).removesuffix(".json") for m in self._names if m.startswith(_MODELS)]
+        if "archive_version" not in self._names or not names:
+            raise ModelError("it holds no exported program in PyTorch's current format")
+        if "model" not in names and len(names) > 1:
+            raise ModelError(f"it holds {len(names)} programs ({', '.join(names[:3])}), none of them named 'model'")
+        return "model" if "model" in names else names[0]
+
+    def json(self, member: str) -> Any:
+        """The value in a member of JSON."""
+        try:
+            return parse_json(self._read(member, MAX_JSON).tobytes(), MAX_JSON)
+        except ValueError as error:
+            raise ValueError(f"member {member!r}: {error}") from error
+
+    def tensors(self, kind: str, model: str) -> dict[str, torch.Tensor]:
+        """The model's tensors of one kind by name; tensors that share a member share memory."""
+        if (pickled := f"data/{kind}/{model}.pt") in self._names:
+            return self._unpickled(pickled)
+        config = self.json(f"data/{kind}/{model}_{kind}_config.json")["config"]
+        stored: dict[tuple[str, torch.dtype], torch.Tensor] = {}
+        return {name: self._tensor(kind, name, payload, stored) for name, payload in config.items()}
+
+    def _tensor(
+        self, kind: str, name: str, payload: Mapping[str, Any], stored: dict[tuple[str, torch.dtype], torch.Tensor]
+    ) -> torch.Tensor:
+        meta, member = payload["tensor_meta"], f"data/{kind}/{payload['path_name']}"
+        if payload["use_pickle"] or meta is None:
+            raise ModelError(f"{name!r} is pickled, an object and not only a tensor")
+        dtype = _dtype(meta["dtype"])
+        sizes, strides = ([_count(d["as_int"]) for d in meta[field]] for field in ("sizes", "strides"))
+        size = math.prod(sizes)
+        if size == 0:
+            return torch.empty(sizes, dtype=dtype)
+        if (member, dtype) not in stored:
+            data = torch.from_numpy(self._read(member))
+            if data.numel() == 0:
+                raise ModelError(f"{name!r} of shape {sizes}: its member {member!r} holds no values")
+            self._left += COPIES * data.numel()
+            stored[member, dtype] = data != 0 if dtype == torch.bool else data.view(dtype)
+        self._spend(name, size * dtype.itemsize)
+        flat = stored[member, dtype]
+        tensor = torch.as_strided(flat, sizes, strides, _count(meta["storage_offset"]["as_int"]))
+        return torch.nn.Parameter(tensor, requires_grad=False) if payload["is_param"] else tensor
+
+    def _unpickled(self, member: str) -> dict[str, torch.Tensor]:
+        """Tensors by name from a pickle, by the unpickler that builds nothing else."""
+        data = self._read(member)
+        self._left += COPIES * data.size
+        try:
+            Archive(io.BytesIO(data))  # what it expands to
+            found = torch.load(io.BytesIO(data), weights_only=True)
+        except Exception as error:  # whatever it meets
+            raise ModelError(f"{member} is pickled and holds more than tensors: {error}".splitlines()[0]) from error
+        if not isinstance(found, dict) or any(
+            type(t) not in (torch.Tensor, torch.nn.Parameter) for t in found.values()
+        ):
+            raise ModelError(f"{member} is pickled and holds more than tensors")
+        for name, tensor in found.items():
+            self._spend(name, tensor.numel() * tensor.itemsize)
+        return found
+
+    def _spend(self, name: str, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ModelError(f"tensor {name!r} of {size} bytes expands to far more than the archive holds")
+
+    def _read(self, member: str, limit: int | None = None) -> Any:
+        if member not in self._names:
+            raise ModelError(f"it has no member {member!r}")
+        return self._archive.read(self._names[member], limit)
+
+
+def _dtype(number: Any) -> torch.dtype:
+    schema, serde = (import_module(f"torch._export.serde.{name}") for name in ("schema", "serialize"))
+    found = serde._SERIALIZE_TO_TORCH_DTYPE[schema.ScalarType(number)]
+    assert isinstance(found, torch.dtype)
+    return found
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**48:
+        raise ValueError(f"{value!r} is no size")
+    return value
