@@ -55,13 +55,20 @@ def read_file(path: str | os.PathLike[str], limit: int | None = None) -> memoryv
         if size == 0:
             return memoryview(b"")
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        view, done = memoryview(memory), 0
-        while done < size and (count := file.readinto(view[done:])):  # type: ignore[attr-defined]
-            done += count
+        view = memoryview(memory)
+        done = fill(file, view)
         after = os.fstat(file.fileno())
         if (done, after.st_size, after.st_mtime_ns) != (size, size, before.st_mtime_ns):
             raise OSError(errno.EBUSY, "changed while it was read", os.fspath(path))
         return view
+
+
+def fill(file: BinaryIO, view: memoryview) -> int:
+    """Read from where the file stands until `view` is full or the file ends; how many bytes."""
+    done = 0
+    while done < len(view) and (count := file.readinto(view[done:])):  # type: ignore[attr-defined]
+        done += count
+    return done
 
 
 def parse_json(text: bytes | memoryview, limit: int = MAX_TEXT) -> Any:

@@ -18,6 +18,7 @@ from typing import BinaryIO, Final
 
 import numpy as np
 
+from nnapi.ir.reading import fill
 from nnapi.ops.types import Array
 
 RATIO: Final = 16
@@ -32,7 +33,6 @@ _END: Final = 22
 """Bytes of the record that ends an archive without a comment."""
 _HEADER: Final = 30
 """Bytes before a member's name."""
-_CHUNK: Final = 1 << 20
 _ENCRYPTED: Final = 0x1
 
 
@@ -46,7 +46,7 @@ class Archive:
         size = file.seek(0, os.SEEK_END)
         with _translated():
             _check_end(file, size)
-            self._zip = zipfile.ZipFile(file)
+            self._file, self._zip = file, zipfile.ZipFile(file)
             entries = self._zip.infolist()
         _check_places(entries, self._zip.start_dir)
         _check_names(i.orig_filename for i in entries)
@@ -73,12 +73,19 @@ class Archive:
         size = self.size(name)
         if limit is not None and size > limit:
             raise ValueError(f"member {name!r} has {size} bytes, may have {limit}")
-        data, done = np.empty(size, np.uint8), 0
-        with _translated(f"member {name!r} is damaged: "), self._zip.open(self._entries[name]) as member:
-            while done < size and (chunk := member.read(min(_CHUNK, size - done))):
-                data[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
-                done += len(chunk)
-            if done < size or member.read(1):
+        data, info = np.empty(size, np.uint8), self._entries[name]
+        with _translated(f"member {name!r} is damaged: "), self._zip.open(info) as member:
+            if info.compress_type == zipfile.ZIP_STORED:
+                # The header was checked by opening it; zipfile itself reads in small pieces.
+                self._file.seek(info.header_offset + _HEADER - 4)
+                lengths = self._file.read(4)
+                self._file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), 1)
+                done = fill(self._file, memoryview(data))  # type: ignore[arg-type]
+                if zlib.crc32(data.data) != info.CRC:
+                    raise ValueError("Bad CRC-32")
+            else:
+                done = fill(member, memoryview(data))  # type: ignore[arg-type]
+            if done < size or (info.compress_type != zipfile.ZIP_STORED and member.read(1)):
                 raise ValueError(f"it holds other than the {size} bytes it says")
         return data
 
