@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from nnapi.errors import ExecutionError, MissingExtra, UsageError
 from nnapi.ir.arrays import read_npy, read_npz
 from nnapi.ir.reading import open_file
