@@ -150,9 +150,10 @@ def build(
     if not isinstance(plan, Plan):
         raise UsageError(f"a {type(plan).__name__} is no plan", hint="nnapi.partition makes one of a model")
     options = _options(precision, num_threads, plan.preference, cache_dir)
-    names = dict.fromkeys(map(engine_name, plan.devices))
-    chosen = registry.choose(list(names) if devices is None else devices)
-    drivers = {d.name: d for d in candidates(chosen, plan.model, options)}
+    drivers = {d.name: d for d in _candidates(devices, plan.model, options)}
+    if devices is None:  # what fails may go to any device that is here; the plan may have others besides
+        others = [n for n in dict.fromkeys(map(engine_name, plan.devices)) if n not in drivers and n != plan.fallback]
+        drivers |= {d.name: d for d in candidates([registry.get(n) for n in others], plan.model, options)}
     gate = _gate(plan.model, options, accept_inaccurate)
     profile = Profile(database(), options)
     return build_session(plan, drivers, options, fallback=fallback, gate=gate, profile=profile)

@@ -214,7 +214,7 @@ FRAGILE = FakeDriver("fragile", fails_to_compile=("MUL",))
 
 def test_an_engine_that_fails_to_compile_is_reported_and_replaced() -> None:
     session = nnapi.compile(chain("ADD", "MUL"), devices=[FRAGILE])
-    assert session.plan.devices == ("reference",)
+    assert session.plan.placement == {0: "fragile", 1: "reference"}
     assert "fails on purpose" in session.fallbacks[0].reason
     np.testing.assert_array_equal(session(X)[0], (X + X) * X)
 

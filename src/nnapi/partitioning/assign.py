@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nnapi.drivers.driver import Driver, Preference, Reject
 from nnapi.errors import PartitionError, UnsupportedOperation
 from nnapi.ir.model import Model
 from nnapi.partitioning.cost import CostModel
+from nnapi.partitioning.detours import Detour, Detours, pieces, whole_reason
 from nnapi.partitioning.exact import solve
 from nnapi.partitioning.plan import Plan
 from nnapi.partitioning.problem import Priced, Problem
@@ -33,21 +34,58 @@ def assign(
     fallback: Driver | None = None,
     profile: Profile | None = None,
     denied: DenyList | None = None,
+    detours: Detours | None = None,
 ) -> Plan:
     """The cheapest plan found for `model` on `drivers`; `fallback` joins them where none of them takes an operation.
 
-    `profile` has what was measured; what `denied` lists is refused. Raises UnsupportedOperation where no device takes
-    an operation, with each one's reason.
+    `profile` has what was measured; what `denied` lists is refused, and gone round with what `detours` has already.
+    Raises UnsupportedOperation where no device takes an operation, with each one's reason.
     """
-    problem = pose(model, drivers, preference=preference, fallback=fallback, profile=profile, denied=denied)
-    remembered = None if profile is None else profile.plan(model, drivers)
-    if remembered is not None and _is_allowed(problem, remembered[0]):
-        priced = problem.price("measured to be the fastest", remembered[0])
-        plan = plan_of(problem, priced)
-        return replace(plan, chosen=replace(plan.chosen, measured_seconds=remembered[1]))
-    best = search(problem)
-    exact = solve(problem, best)
-    return plan_of(problem, exact or best, is_optimal=exact is not None)
+    placed = place(
+        model, drivers, preference=preference, fallback=fallback, profile=profile, denied=denied, detours=detours
+    )
+    plan = plan_of(placed.problem, placed.priced, is_optimal=placed.is_optimal)
+    if placed.measured_seconds is None:
+        return plan
+    return replace(plan, chosen=replace(plan.chosen, measured_seconds=placed.measured_seconds))
+
+
+class Placed(NamedTuple):
+    """A problem with its best placement."""
+
+    problem: Problem
+    priced: Priced
+    is_optimal: bool = False
+    measured_seconds: float | None = None
+    """Of a placement that was measured to be the fastest before."""
+
+
+def place(
+    model: Model,
+    drivers: Sequence[Driver],
+    *,
+    preference: Preference = "fast_single_answer",
+    fallback: Driver | None = None,
+    profile: Profile | None = None,
+    denied: DenyList | None = None,
+    detours: Detours | None = None,
+    remembers: bool = True,
+) -> Placed:
+    """The cheapest placement that is found, as `assign` makes a plan of; what was measured before if it `remembers`."""
+    detours = Detours() if detours is None else detours
+    everyone = _named(drivers)
+    judged = {name: _judge(driver, model, denied) for name, driver in everyone.items()}
+    while True:
+        problem = _pose(model, everyone, judged, preference, fallback, profile, detours)
+        remembered = profile.plan(model, drivers) if remembers and profile is not None else None
+        if remembered is not None and _is_allowed(problem, remembered[0]):
+            placed = Placed(problem, problem.price("measured to be the fastest", remembered[0]), False, remembered[1])
+        else:
+            best = search(problem)
+            exact = solve(problem, best)
+            placed = Placed(problem, exact or best, exact is not None)
+        if denied is None or not _meets(placed, denied):
+            return placed
 
 
 def pose(
@@ -59,11 +97,23 @@ def pose(
     profile: Profile | None = None,
     denied: DenyList | None = None,
 ) -> Problem:
-    """Who takes what of `model`, and what it costs there."""
-    if not drivers:
-        raise PartitionError("no device to place operations on", hint="name one, see `nnapi devices`")
-    everyone = {d.name: d for d in drivers}
-    verdicts = {name: _judge(driver, model, denied) for name, driver in everyone.items()}
+    """Who takes what of `model`, and what it costs there; without what is gone round."""
+    everyone = _named(drivers)
+    judged = {name: _judge(driver, model, denied) for name, driver in everyone.items()}
+    return _pose(model, everyone, judged, preference, fallback, profile, Detours())
+
+
+def _pose(
+    model: Model,
+    drivers: Mapping[str, Driver],
+    judged: Mapping[str, Verdicts],
+    preference: Preference,
+    fallback: Driver | None,
+    profile: Profile | None,
+    detours: Detours,
+) -> Problem:
+    everyone = dict(drivers)
+    verdicts = {name: detours.applied(v) for name, v in judged.items()}
     last = None
     homeless = any(not any(v.accepts(n) for v in verdicts.values()) for n in range(len(model.operations)))
     if homeless and fallback is not None and fallback.name not in everyone:
@@ -72,11 +122,24 @@ def pose(
         verdicts[last] = _judge(fallback, model, None)
     _require_takers(model, verdicts)
     if profile is None:
-        return Problem(model, verdicts, CostModel(model, everyone), preference, last)
+        return Problem(model, verdicts, CostModel(model, everyone), preference, last, detours=detours)
     known = list(everyone.values())
     measured = profile.sequences(model, known)
     costs = CostModel(model, everyone, measured, profile.launches(known), profile.transfers(known))
-    return Problem(model, verdicts, costs, preference, last, profile.options.precision)
+    return Problem(model, verdicts, costs, preference, last, profile.options.precision, detours)
+
+
+def _meets(placed: Placed, denied: DenyList) -> bool:
+    """Whether a partition is denied as a whole; then it is gone round from now on."""
+    problem = placed.problem
+    for device, operations in placed.priced.groups:
+        driver = problem.costs.drivers[device]
+        reason = whole_reason(problem.model, operations, driver, denied)
+        if reason is not None:
+            parts = pieces(problem.model, operations, driver, denied)
+            problem.detours.meet(Detour(device, operations, reason), problem.verdicts, parts)
+            return True
+    return False
 
 
 def plan_of(problem: Problem, chosen: Priced, *, is_optimal: bool = False) -> Plan:
@@ -94,7 +157,14 @@ def plan_of(problem: Problem, chosen: Priced, *, is_optimal: bool = False) -> Pl
         problem.last,
         problem.precision,
         is_optimal,
+        refused=tuple(problem.detours.met),
     )
+
+
+def _named(drivers: Sequence[Driver]) -> dict[str, Driver]:
+    if not drivers:
+        raise PartitionError("no device to place operations on", hint="name one, see `nnapi devices`")
+    return {d.name: d for d in drivers}
 
 
 def _judge(driver: Driver, model: Model, denied: DenyList | None) -> Verdicts:

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from nnapi.drivers.driver import Driver, PrepareOptions, Reject
+from nnapi.drivers.driver import Driver, PrepareOptions
 from nnapi.ir.model import Model
 from nnapi.partitioning.candidate import precision_of
 from nnapi.partitioning.database import Database
 from nnapi.partitioning.digest import signature_digest
 from nnapi.partitioning.machine import machine
-from nnapi.partitioning.verdict import Verdicts
+from nnapi.partitioning.verdict import Denied, Verdicts
 
 WHOLE: Final = "*"
 """The operation of rows about whole partitions."""
@@ -59,6 +59,11 @@ class DenyList:
         """Why a whole partition is denied there, if it is."""
         return self._denied(driver).get((WHOLE, digest))
 
+    def has_wholes(self, driver: Driver) -> bool:
+        """Whether any whole partition is denied there."""
+        statement = f"SELECT 1 FROM denied WHERE {MINE} AND operation=? AND is_inaccurate <= ? LIMIT 1"
+        return bool(self.database.query(statement, (*self._key(driver), WHOLE, not self.accept_inaccurate)))
+
     def applied(self, driver: Driver, model: Model, verdicts: Verdicts) -> Verdicts:
         """`verdicts`, with what is denied refused."""
         reasons = self._denied(driver)
@@ -70,7 +75,7 @@ class DenyList:
             if operation.type in types and verdicts.accepts(n):
                 reason = reasons.get((operation.type, signature_digest(model, operation)))
                 if reason is not None:
-                    answers[n] = Reject(f"{operation.type.rpartition('/')[2]}: denied: {reason}")
+                    answers[n] = Denied(f"{operation.type.rpartition('/')[2]}: denied: {reason}")
         return Verdicts(verdicts.device, tuple(answers))
 
     def trusts(self, driver: Driver, digest: str) -> bool:

@@ -41,6 +41,8 @@ def solve(problem: Problem, best: Priced) -> Priced | None:
     """The cheapest placement, `best` or a cheaper one; None where the program or the search for it is too large."""
     if is_optimal(problem, best):
         return best
+    if problem.detours.has_cuts:  # it knows no partitions that are cut
+        return None
     program = _Program(problem, best)
     limit = MAX_BALANCED if problem.preference == "sustained_speed" else MAX_VARIABLES
     if program.variables > limit or program.levels > MAX_LEVELS:

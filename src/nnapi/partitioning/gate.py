@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from nnapi.partitioning.accuracy import difference
 from nnapi.partitioning.candidate import precision_of
 from nnapi.partitioning.deadline import within
 from nnapi.partitioning.deny import DenyList
+from nnapi.partitioning.detours import halves
 from nnapi.partitioning.digest import digest
 from nnapi.partitioning.isolated import Isolated, can_be_isolated, engine_of
 from nnapi.partitioning.plan import Plan
@@ -31,9 +31,11 @@ UNCHECKED: Final = frozenset({ReferenceDriver.name, NullDriver.name})
 RUN_SECONDS: Final = 60.0
 """How long an engine may take to prepare a partition, or to run it once on samples."""
 REFERENCE_SECONDS: Final = 20.0
-"""How long the reference may take on one partition; what is longer goes unchecked."""
-BISECT_SECONDS: Final = 60.0
-"""How long the operations to blame are looked for, before all of a partition is refused."""
+"""How long the reference may take on one partition, by its estimate; what is longer goes unchecked."""
+PATIENCE: Final = 10.0
+"""How many times longer it may take in fact: what is checked must not depend on what else the machine does."""
+MAX_PARTS: Final = 64
+"""How many parts of a partition are tried, to find the operations to blame, before all of it is refused."""
 PROBE_SECONDS: Final = 4.0
 """How long a part may take of a partition that did not return."""
 
@@ -110,8 +112,7 @@ class Gate:
             for n, found in blamed.items():
                 self.denied.deny(driver, plan.model, [n], found.reason, is_inaccurate=found.kind == "inaccurate")
             if not blamed:
-                count, is_inaccurate = len(partition.operations), problem.kind == "inaccurate"
-                self.denied.deny_whole(driver, key, count, problem.reason, is_inaccurate=is_inaccurate)
+                self._deny_whole(driver, model, problem)
             return Refusal(problem, tuple(blamed))
 
     def survives(self, driver: Driver, model: Model, inputs: Sequence[Array], legalize: Legalize) -> bool:
@@ -171,18 +172,20 @@ class Gate:
         values: Mapping[int, Array] | None,
         problem: Problem,
     ) -> dict[int, Problem]:
-        """The operations that go wrong alone, on the reference's `values`; without them, that cannot be prepared."""
+        """The operations that go wrong alone, on the reference's `values`; without them, that cannot be prepared.
+
+        Where there are none, the parts that go wrong together are denied, so that they are run apart.
+        """
         if not trial.can_bisect(problem):
             return {}
         if len(operations) == 1:
             return {operations[0]: problem}
         blamed: dict[int, Problem] = {}
+        wrong: list[tuple[Model, Problem]] = []
         seconds = min(self.seconds, PROBE_SECONDS) if problem.kind == "hangs" else self.seconds
-        until = time.monotonic() + BISECT_SECONDS
-        middle = len(operations) // 2
-        waiting = [operations[middle:], operations[:middle]]
-        while waiting and time.monotonic() < until:
-            part = waiting.pop()
+        waiting, tried = halves(operations)[::-1], 0
+        while waiting and tried < MAX_PARTS:
+            part, tried = waiting.pop(), tried + 1
             subgraph = extract(model, part)
             inputs = expected = None
             if values is not None:
@@ -197,13 +200,21 @@ class Gate:
             except NnapiError as error:
                 found = Problem(str(error), "fails")
             if found is None:
+                if expected is not None:
+                    self.denied.trust(driver, digest(subgraph.model, weights=True))
                 continue
             if len(part) == 1:
                 blamed[part[0]] = found
                 continue
-            middle = len(part) // 2
-            waiting += [part[middle:], part[:middle]]
+            wrong.append((subgraph.model, found))
+            waiting += halves(part)[::-1]
+        for model, found in [] if blamed else wrong:
+            self._deny_whole(driver, model, found)
         return blamed
+
+    def _deny_whole(self, driver: Driver, model: Model, problem: Problem) -> None:
+        key, count = digest(model, weights=True), len(model.operations)
+        self.denied.deny_whole(driver, key, count, problem.reason, is_inaccurate=problem.kind == "inaccurate")
 
     def _problem(
         self,
@@ -256,7 +267,7 @@ class Gate:
         obstacle = _obstacle(model, self.reference_seconds)
         if obstacle is not None:
             raise MissedDeadline(obstacle)
-        return execute(model, inputs, deadline=self.reference_seconds)
+        return execute(model, inputs, deadline=self.reference_seconds * PATIENCE)
 
     def _values(self, plan: Plan, number: int, inputs: Sequence[Array]) -> dict[int, Array] | None:
         """The reference's value of every operand in a partition, by its index in the plan's model."""

@@ -12,8 +12,9 @@ from nnapi.ir.model import Model
 from nnapi.ir.subgraph import Subgraph
 from nnapi.ir.work import macs
 from nnapi.partitioning.candidate import EXACT
+from nnapi.partitioning.detours import Detour
 from nnapi.partitioning.schedule import split as split
-from nnapi.partitioning.verdict import Verdicts
+from nnapi.partitioning.verdict import Denied, Verdicts
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class Fallback:
+    """Something that goes elsewhere than planned or asked, and why."""
+
+    what: str
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """A model split across devices, in an order the partitions can run in."""
 
@@ -60,6 +70,8 @@ class Plan:
     """No placement is cheaper under these costs: it was solved exactly, or a bound shows it."""
     unchecked: Mapping[int, str] = field(default_factory=dict)
     """Why partitions, by number, are not compared with the reference."""
+    refused: tuple[Detour, ...] = ()
+    """Partitions that were refused as a whole, which the plan goes round."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -91,6 +103,16 @@ class Plan:
         return [
             (n, self.reason(n)) for p in self.partitions if p.device == self.fallback for n in p.operations
         ]  # fmt: skip
+
+    def deviations(self) -> list[Fallback]:
+        """What does not go as it was asked, or as it would be cheapest: what devices were refused, and what is left."""
+        found = [Fallback(f"{len(d.operations)} operations", d.device, d.reason) for d in self.refused]
+        for device, verdicts in self.verdicts.items():
+            for n, verdict in enumerate(verdicts):
+                if isinstance(verdict, Denied):
+                    found.append(Fallback(self.model.operations[n].label, device, verdict.reason))
+        found += [Fallback(self.model.operations[n].label, self.fallback or "", why) for n, why in self.fallbacks()]
+        return list(dict.fromkeys(found))
 
     def precision_of(self, partition: Partition) -> Precision:
         """What a partition computes float32 in."""

@@ -11,6 +11,7 @@ from nnapi.drivers.driver import DeviceType, Precision, Preference
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array
 from nnapi.partitioning.cost import CostModel, objective
+from nnapi.partitioning.detours import Detours
 from nnapi.partitioning.plan import Alternative
 from nnapi.partitioning.schedule import Groups
 from nnapi.partitioning.verdict import Verdicts
@@ -38,6 +39,7 @@ class Problem:
     last: str | None = None
     """The device of last resort, where it was added to those asked for."""
     precision: Precision = "fp32"
+    detours: Detours = field(default_factory=Detours)
     priced: dict[Assignment, Priced] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -75,7 +77,7 @@ class Problem:
         """THE price: that of the partitions the assignment makes, in the cheapest schedule known."""
         key = tuple(assignment)
         if key not in self.priced or groups is not None:
-            made = self.costs.groups(key, self.preference) if groups is None else groups
+            made = self.detours.cut(self.costs.groups(key, self.preference) if groups is None else groups)
             found = Priced(self.costs.evaluate(name, key, made), key, made)
             if key not in self.priced or self.cost(found) < self.cost(self.priced[key]):
                 self.priced[key] = found

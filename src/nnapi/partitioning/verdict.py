@@ -11,6 +11,10 @@ from nnapi.ir.model import Model, Operation
 from nnapi.ops.types import ANDROID, BEYOND, MAX_FEATURE_LEVEL, Q16SYMM
 
 
+class Denied(Reject):
+    """A refusal of what the device itself takes, because it was found wrong there."""
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """One device's answer to each operation of a model, in order."""

@@ -14,14 +14,15 @@ from nnapi.ir.subgraph import Subgraph, extract
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.database import database
 from nnapi.partitioning.deny import DenyList
-from nnapi.partitioning.gate import Gate, Refusal
+from nnapi.partitioning.detours import Detours
+from nnapi.partitioning.gate import Gate
 from nnapi.partitioning.plan import Plan
 from nnapi.partitioning.profile import Profile
 from nnapi.partitioning.samples import random_inputs
 from nnapi.passes.layout import to_layout
 from nnapi.passes.run import run_passes
 from nnapi.runtime import log
-from nnapi.runtime.build import Built, build_partition, legalize
+from nnapi.runtime.build import Built, build_plan
 from nnapi.runtime.codes import ResultError, code_of
 from nnapi.runtime.program import FINAL, Program, Step
 
@@ -117,29 +118,44 @@ class _Compiler:
     denied: DenyList
     gate: Gate | None
     drivers: dict[str, Driver]
-    """Those that are left."""
 
     def program(self, small: Model, model: Model, deadline: Deadline) -> Program:
         """A program of `small`, which is `model` optimized."""
-        steps = None
-        while steps is None:
-            plan = self._plan_either(small, model)
-            for n, reason in plan.fallbacks():
-                log.info(f"{plan.model.operations[n].label} is left to the reference: {reason}")
+        first = self._plan_either(small, model)
+        deadline.check("partitioning the model")
+
+        def replan(detours: Detours) -> Plan:
             deadline.check("partitioning the model")
-            steps = self._steps(plan, deadline)
+            return self._plan(first.model, detours)
+
+        def check(device: str) -> None:
+            deadline.check(f"preparing {device}")
+
+        try:
+            plan, built = build_plan(
+                first, self.drivers, self.denied.options, self.gate, None if self.target.is_named else replan,
+                is_final=_is_final, after=check,
+            )  # fmt: skip
+        except CompileError as error:
+            raise ResultError(
+                code_of(error.__cause__ or error), error.message, operation=error.operation, hint=error.hint
+            ) from error
+        for fallback in plan.deviations():
+            where = "is left to the" if fallback.device == plan.fallback else "kept off"
+            log.info(f"{fallback.what} {where} {fallback.device}: {fallback.reason}")
         unchecked = {} if self.gate is None else self.gate.unchecked
         for p in plan.partitions:
             if p.operations in unchecked:
                 reason = unchecked[p.operations]
                 log.info(f"{len(p.operations)} operations are not compared with the reference: {reason}")
+        steps = [self._step(b) for b in built]
         return Program(
             steps,
             plan.model.inputs,
             plan.model.outputs,
             sum(len(step.operations) for step in steps if step.device in self.drivers),
             is_optimized=plan.model is small,
-            is_planned=[s.device for s in steps] == [p.device for p in plan.partitions],
+            is_planned=plan is first,
         )
 
     def _plan_either(self, small: Model, model: Model) -> Plan:
@@ -151,7 +167,7 @@ class _Compiler:
                 raise
             return self._plan(model)
 
-    def _plan(self, model: Model) -> Plan:
+    def _plan(self, model: Model, detours: Detours | None = None) -> Plan:
         """Partitions of everything keep the model's inputs and outputs."""
         is_measured = self.denied.database.query("SELECT 1 FROM times LIMIT 1")
         plan = assign(
@@ -161,54 +177,29 @@ class _Compiler:
             fallback=None if self.target.is_named else ReferenceDriver(),
             profile=Profile(self.denied.database, self.denied.options) if is_measured else None,
             denied=self.denied,
+            detours=detours,
         )
         partitions = tuple(replace(p, subgraph=part_of(model, p.operations)) for p in plan.partitions)
         return replace(plan, partitions=partitions)
 
-    def _steps(self, plan: Plan, deadline: Deadline) -> list[Step] | None:
-        """The partitions, prepared; None where one is refused, and the plan must be made again without it."""
-        steps: list[Step] = []
-        for number, partition in enumerate(plan.partitions):
-            step = self._step(plan, number)
-            if isinstance(step, Refusal):
-                log.info(f"{len(partition.operations)} operations on {partition.device}: it {step}")
-                if not step.operations:
-                    self.drivers.pop(partition.device)
-                return None
-            steps.append(step)
-            deadline.check(f"preparing {step.device}")
-        return steps
-
-    def _step(self, plan: Plan, number: int) -> Step | Refusal:
-        partition, options = plan.partitions[number], self.denied.options
-        driver = self.drivers.get(partition.device) or ReferenceDriver()
-        is_last, falls_back = driver.name == ReferenceDriver.name, not self.target.is_named
-
-        def build() -> Built:
-            return build_partition(partition, driver, options)
-
-        try:
-            built = build() if self.gate is None else self.gate.admit(plan, number, driver, build, legalize)
-        except CompileError as error:
-            cause = error.__cause__ or error
-            is_final = code_of(cause) in FINAL and not isinstance(cause, UnsupportedOperation)
-            if is_final or is_last or not falls_back:
-                raise ResultError(code_of(cause), error.message, operation=error.operation, hint=error.hint) from error
-            log.info(f"{len(partition.operations)} operations fall back from {driver.name} to the reference: {error}")
-            driver, is_last = ReferenceDriver(), True
-            built = build_partition(partition, driver, options)
-        if isinstance(built, Refusal):
-            return built
+    def _step(self, built: Built) -> Step:
+        partition = built.partition
         subgraph = partition.subgraph
         return Step(
-            driver.name,
+            partition.device,
             built.prepared,
             subgraph.inputs,
             subgraph.outputs,
             partition.operations,
             _always(subgraph.model),
-            falls_back=falls_back and not is_last,
+            falls_back=not self.target.is_named and partition.device != ReferenceDriver.name,
         )
+
+
+def _is_final(error: CompileError) -> bool:
+    """Whether another device would not make it good."""
+    cause = error.__cause__ or error
+    return code_of(cause) in FINAL and not isinstance(cause, UnsupportedOperation)
 
 
 def _on_reference(model: Model, target: Target) -> Program:

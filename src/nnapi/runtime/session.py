@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
 
 from nnapi.drivers.driver import Driver, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
-from nnapi.errors import CompileError, ExecutionError, NnapiError, UsageError
+from nnapi.errors import ExecutionError, UsageError
 from nnapi.ir.model import RANKLESS
 from nnapi.ir.names import names_of
 from nnapi.ir.verify import compatible
@@ -19,19 +19,11 @@ from nnapi.ops.given import stored
 from nnapi.ops.numeric import dequantize, quantize
 from nnapi.ops.types import F32, Array, Operand
 from nnapi.partitioning.assign import assign
-from nnapi.partitioning.gate import Gate, Refusal
-from nnapi.partitioning.plan import Plan
+from nnapi.partitioning.detours import Detours
+from nnapi.partitioning.gate import Gate
+from nnapi.partitioning.plan import Fallback, Plan
 from nnapi.partitioning.profile import Profile
-from nnapi.runtime.build import Built, build_partition, legalize
-
-
-@dataclass(frozen=True)
-class Fallback:
-    """Something that went elsewhere than planned or asked, and why."""
-
-    what: str
-    device: str
-    reason: str
+from nnapi.runtime.build import Built, build_plan
 
 
 class Session:
@@ -200,58 +192,24 @@ def build_session(
 
     Raises CompileError where `fallback` is not allowed or nothing is left to fall back to.
     """
+
+    def replan(detours: Detours) -> Plan:
+        return assign(
+            plan.model,
+            list(drivers.values()),
+            preference=plan.preference,
+            fallback=ReferenceDriver(),
+            profile=profile,
+            denied=None if gate is None else gate.denied,
+            detours=detours,
+        )
+
     try:
-        return _build_session(plan, dict(drivers), options, fallback, gate, profile)
+        final, built = build_plan(plan, drivers, options, gate, replan if fallback else None)
     finally:
         if gate is not None:
             gate.close()
-
-
-def _build_session(
-    plan: Plan,
-    remaining: dict[str, Driver],
-    options: PrepareOptions,
-    fallback: bool,
-    gate: Gate | None,
-    profile: Profile | None,
-) -> Session:
-    fallbacks = [Fallback(plan.model.operations[n].label, plan.fallback or "", why) for n, why in plan.fallbacks()]
-    while True:
-        built: list[Built] = []
-        refused: tuple[int, ...] = ()
-        cause: CompileError | None = None
-        for number, partition in enumerate(plan.partitions):
-            driver = _driver(partition.device, remaining)
-            try:
-                made = _build(plan, number, driver, options, gate)
-            except CompileError as error:
-                cause = error
-                break
-            if isinstance(made, Refusal):
-                refused = made.operations
-                hint = "allow a fallback" + (", or accept_inaccurate=True" if made.is_inaccurate else "")
-                cause = CompileError(f"device {partition.device!r} {made}", hint=hint)
-                break
-            built.append(made)
-        if cause is None:
-            return Session(_noted(plan, gate), built, fallbacks)
-        failed = plan.partitions[len(built)]
-        if not fallback or failed.device == ReferenceDriver.name:
-            raise cause
-        what = f"{len(failed.operations)} operations"
-        if refused:
-            what = f"{len(refused)} of {what}"
-        else:
-            remaining.pop(failed.device, None)
-        fallbacks.append(Fallback(what, failed.device, cause.message))
-        plan = _replan(plan, remaining, cause, gate, profile)
-
-
-def _build(plan: Plan, number: int, driver: Driver, options: PrepareOptions, gate: Gate | None) -> Built | Refusal:
-    def build() -> Built:
-        return build_partition(plan.partitions[number], driver, options)
-
-    return build() if gate is None else gate.admit(plan, number, driver, build, legalize)
+    return Session(_noted(final, gate), built, final.deviations())
 
 
 def _noted(plan: Plan, gate: Gate | None) -> Plan:
@@ -259,24 +217,3 @@ def _noted(plan: Plan, gate: Gate | None) -> Plan:
     unchecked = {} if gate is None else gate.unchecked
     numbers = {n: unchecked[p.operations] for n, p in enumerate(plan.partitions) if p.operations in unchecked}
     return replace(plan, unchecked=numbers)
-
-
-def _driver(name: str, drivers: Mapping[str, Driver]) -> Driver:
-    return drivers[name] if name in drivers else ReferenceDriver()
-
-
-def _replan(
-    plan: Plan, drivers: Mapping[str, Driver], error: CompileError, gate: Gate | None, profile: Profile | None
-) -> Plan:
-    denied = None if gate is None else gate.denied
-    try:
-        return assign(
-            plan.model,
-            list(drivers.values()) or [ReferenceDriver()],
-            preference=plan.preference,
-            fallback=ReferenceDriver(),
-            profile=profile,
-            denied=denied,
-        )
-    except NnapiError as second:
-        raise CompileError(f"{error}; and without that device: {second}") from error
