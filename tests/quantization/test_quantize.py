@@ -244,6 +244,8 @@ def test_tables_with_calibration_data_are_recovered() -> None:
     [
         pytest.param(lambda t: t.update(format="other"), "is no table of", id="format"),
         pytest.param(lambda t: t["operations"].pop("0"), "of another model", id="model"),
+        pytest.param(lambda t: t.update(weights="0"), "other weights", id="weights"),
+        pytest.param(lambda t: t.pop("weights"), "lacks something", id="no digest"),
         pytest.param(lambda t: t["operands"]["0"].update(scale=0), "scale 0", id="scale"),
         pytest.param(lambda t: t["operands"]["0"].update(scale="big"), "wrong kind of value", id="word"),
         pytest.param(lambda t: t["operands"]["0"].update(zero_point=300), "zero point 300", id="zero point"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -88,12 +89,23 @@ class Table:
     filters: Mapping[int, tuple[Params, ...]] = field(default_factory=dict)
     boundary: str = "float32"
     """`integer`: the model's inputs and outputs are stored as the operations around them do."""
+    weights: str = ""
+    """The digest of the weights that it was decided for; of others the ranges would be wrong."""
+
+    def check(self, model: Model) -> None:
+        """QuantizeError where the table was made for other weights than those of `model`."""
+        if self.weights and self.weights != (found := digest(model)):
+            raise QuantizeError(
+                f"the table was made for other weights: their digest is {self.weights}, the model's {found}",
+                hint="calibrate again",
+            )
 
     def save(self, path: str | os.PathLike[str], model: Model) -> None:
         """Write it for people to read and edit."""
         content = {
             "format": FORMAT,
             "boundary": self.boundary,
+            "weights": self.weights,
             "operations": {
                 str(n): {"name": model.operations[n].label, "precision": c.precision}
                 | ({"reason": c.reason} if c.reason else {})
@@ -135,6 +147,7 @@ def read_table(path: str | os.PathLike[str], model: Model) -> Table:
         }
         operands = {int(i): _params(o, f"operand {i}") for i, o in content["operands"].items()}
         labels = {int(n): o["name"] for n, o in content["operations"].items()}
+        weights = str(content["weights"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise QuantizeError(f"table {path} lacks something or has the wrong kind of value: {error}") from error
     found = {n: o.label for n, o in enumerate(model.operations)}
@@ -143,7 +156,26 @@ def read_table(path: str | os.PathLike[str], model: Model) -> Table:
         raise QuantizeError(f"table {path} is of another model: operation {wrong} is {found.get(wrong or 0)}")
     if operands and max(operands) >= len(model.operands):
         raise QuantizeError(f"table {path} names operand {max(operands)}, the model has {len(model.operands)}")
-    return Table(operations, operands, filters, str(content.get("boundary")))
+    return Table(operations, operands, filters, str(content.get("boundary")), weights)
+
+
+def digest(model: Model) -> str:
+    """The values of all constants of `model`, as a short text.
+
+    >>> digest(Model((), (), (), ()))
+    'cae66941d9efbd404e4d88758ea67670'
+    """
+    hasher = hashlib.blake2b(digest_size=16)
+
+    def add(model: Model) -> None:
+        for operand in model.operands:
+            if isinstance(operand.value, Model):
+                add(operand.value)
+            elif isinstance(operand.value, np.ndarray):
+                hasher.update(np.ascontiguousarray(operand.value).reshape(-1).view(np.uint8).data)
+
+    add(model)
+    return hasher.hexdigest()
 
 
 def _params(content: dict[str, Any], where: str) -> Params:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from os import PathLike
 from typing import Any, Final
 
+import numpy as np
+
 from nnapi.errors import QuantizeError
 from nnapi.ir.model import Model
-from nnapi.ops.types import F32
+from nnapi.ops.types import F16, F32
 from nnapi.passes.inline_composites import inline_composites
 from nnapi.passes.run import run_passes
 from nnapi.quantization.apply import apply_traced
 from nnapi.quantization.data import BUFFER, FITTED, KEPT, Example, Seen, mirrored, read_examples, shuffled
-from nnapi.quantization.decide import decide, integer_row
+from nnapi.quantization.decide import decide, half_types, integer_row
 from nnapi.quantization.equalize import equalize
+from nnapi.quantization.integer import integer_types
 from nnapi.quantization.masks import clip_masks
 from nnapi.quantization.multiply import multiply
 from nnapi.quantization.observe import observe
-from nnapi.quantization.params import Table, read_table
+from nnapi.quantization.params import Table, digest, read_table
 from nnapi.quantization.recipe import Recipe, read_recipe
 from nnapi.quantization.rounding import Fitter
 from nnapi.quantization.sensitivity import fewest_floats
@@ -77,8 +80,11 @@ def quantize_model(
     if labels is not None and not recipe.mixed:
         raise QuantizeError(f"recipe {recipe.name!r} asks for no accuracy", hint="labels are for recipes with `mixed`")
     known = read_table(table, prepared) if isinstance(table, (str, PathLike)) else table
+    if known is not None:
+        known.check(prepared)
+    weights = digest(prepared)
     if known is None and not recipe.is_integer:
-        known = decide(prepared, {}, recipe)
+        known = replace(decide(prepared, {}, recipe), weights=weights)
     if known is not None and calibration is None:
         return _finished(prepared, known, (), recipe)
     tell = progress or (lambda stage, done: None)
@@ -112,7 +118,7 @@ def quantize_model(
     if known is None:
         rest = (example for example, _ in stream)
         ranges = observe(prepared, chain(chosen_by, rest), recipe, lambda n: tell("observe", n))
-        known = decide(prepared, ranges, recipe)
+        known = replace(decide(prepared, ranges, recipe), weights=weights)
         if recipe.mixed:
             known = fewest_floats(
                 prepared, known, recipe, judged_by, lambda t: finish(t).model,
@@ -143,4 +149,29 @@ def _kept(model: Model) -> int:
 
 def _finished(prepared: Model, table: Table, kept: tuple[Example, ...], recipe: Recipe) -> Quantized:
     model, where = apply_traced(prepared, table)
-    return Quantized(model, table, prepared, where, kept, recipe)
+    return Quantized(model, table, prepared, where, kept, recipe, warnings=tuple(_left(prepared, table, recipe)))
+
+
+def _left(model: Model, table: Table, recipe: Recipe) -> Iterator[str]:
+    """Operations that multiply by weights and stay in float32, though nobody asked for it."""
+    for n, operation in enumerate(model.operations):
+        weights = [
+            o for o in model.operands_of(operation.inputs)
+            if o.type == F32 and isinstance(o.value, np.ndarray) and len(o.dimensions) > 1
+        ]  # fmt: skip
+        if not weights or n in table.filters or recipe.override(operation) is not None:
+            continue
+        if operation.is_extension:
+            reason = "an extension has no other form" if model.body(operation) is None else ""
+        elif not (call := model.call(operation)).op.macs(call):
+            continue
+        elif recipe.is_integer:
+            row = integer_types(call, recipe)
+            reason = row if isinstance(row, str) else ""
+        elif recipe.type == F16:
+            reason = "" if half_types(model, operation) else "NNAPI has no form of it in TENSOR_FLOAT16"
+        else:
+            reason = f"NNAPI has no form of it with weights of {recipe.weights}"
+        if reason:
+            size = sum(o.value.nbytes for o in weights)
+            yield f"{operation.label} stays in float32, with {size:,} bytes of constants: {reason}"
