@@ -84,7 +84,7 @@ def test_the_command_keeps_prints_and_uses_them(digits: Digits, capsys: pytest.C
     assert main(["quantize", source, "-c", str(folder), "-o", output, *options]) == 0
     shown = capsys.readouterr().out
     assert "120 examples, inputs 0..255; images: white is 255, mean 0, std 1, as the options say" in shown
-    assert "on 64 examples" in shown
+    assert ", on 64 examples" in shown
     assert digits.right(load_file(output)) >= digits.right(digits.model) - 0.005
     assert main(["run", output, "-i", str(folder / "0.png"), "--json"]) == 0
     captured = capsys.readouterr()

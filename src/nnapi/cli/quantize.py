@@ -138,7 +138,11 @@ def _print(report: Report, level: int | None, images: ImageOptions | None) -> No
         say(f"calibration: {report.calibrated} examples, inputs {seen}{how}")
     say(f"{report.recipe}: weights {size(report.bytes_before)} -> {size(report.bytes_after)}, {level_name(level)}")
     for k, value in enumerate(report.outputs):
-        say(f"output {k}: SQNR {decibels(value)} on {report.judged} examples")
+        parts = [p for p in report.parts if p.output == k]
+        which = ", the worst part" if parts else ""
+        say(f"output {k}: SQNR {decibels(value)}{which}, on {report.judged} examples")
+        for part in parts:
+            say(f"  {part.operation}: SQNR {decibels(part.sqnr)}")
     worst = [(r.operation, r.precision, decibels(r.sqnr)) for r in report.rows if r.sqnr is not None][:WORST]
     if worst:
         print_table(("worst operations", "computes in", "SQNR"), worst, right="SQNR")

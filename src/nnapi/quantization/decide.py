@@ -13,6 +13,7 @@ from nnapi.ops.types import F16, F32, FLOAT16, FLOAT32, Q8, Q8PC, Q16SYMM
 from nnapi.quantization.integer import CHANNEL_AXIS, JOINS, activations, fixed, follows, integer_types
 from nnapi.quantization.observers import Range
 from nnapi.quantization.params import Choice, Params, Table, at_least, params_for
+from nnapi.quantization.parts import apart
 from nnapi.quantization.recipe import Recipe
 from nnapi.quantization.weights import filter_params
 
@@ -31,11 +32,13 @@ def decide(model: Model, ranges: Mapping[int, Range], recipe: Recipe, keep: Mapp
     """The table by which `apply` quantizes `model`; `ranges` by operand come from `observe`.
 
     `keep`: operations that stay in float32, by index, and why. Operations without an integer form do too; so do those
-    around a tensor that was zero on every example, which tells nothing about its range.
+    around a tensor that was zero on every example, which tells nothing about its range, and those that join parts of an
+    output too different for one scale.
     """
     kept = dict(keep or {})
     if not recipe.is_integer:
         return _in_floats(model, recipe, kept)
+    kept = apart(model, ranges, recipe.type) | kept
     while True:
         plan = _Plan(model, ranges, recipe, kept)
         empty = plan.empty()

@@ -13,6 +13,7 @@ from nnapi.ops.types import Array
 from nnapi.quantization.data import Example
 from nnapi.quantization.expose import prepare
 from nnapi.quantization.metrics import sqnr
+from nnapi.quantization.parts import Part, parts_of
 
 
 class Judge:
@@ -24,18 +25,30 @@ class Judge:
         self._examples = examples
         self._expected = real_outputs(model, examples)
         self.labels = labels
+        self.parts = parts_of(model, examples)
 
     def sqnr(self, model: Model) -> float:
-        """The lowest SQNR of any output over all examples, in dB."""
-        actual = real_outputs(model, self._examples)
-        return min(sqnr(*(np.concatenate([np.ravel(a) for a in k]) for k in (x, y))) for x, y in
-                   zip(zip(*self._expected), zip(*actual)))  # fmt: skip
+        """The lowest SQNR of any part of any output over all examples, in dB."""
+        return min(self.ratios(real_outputs(model, self._examples)))
+
+    def ratios(self, actual: Sequence[Sequence[Array]]) -> list[float]:
+        """The SQNR of each of `parts`, in dB, for the outputs of a model on the same examples."""
+        return [sqnr(*(_values(part, results) for results in (self._expected, actual))) for part in self.parts]
+
+    @property
+    def accuracy(self) -> float:
+        """The float model's (0 to 1); it needs labels."""
+        assert self.labels is not None
+        return accuracy(self._expected, self.labels)
 
     def lost(self, model: Model) -> float:
-        """How much of its accuracy (0 to 1) the float model loses by becoming `model`; it needs labels."""
+        """How much of its accuracy the float model loses by becoming `model`; it needs labels."""
         assert self.labels is not None
-        actual = real_outputs(model, self._examples)
-        return accuracy(self._expected, self.labels) - accuracy(actual, self.labels)
+        return self.accuracy - accuracy(real_outputs(model, self._examples), self.labels)
+
+
+def _values(part: Part, results: Sequence[Sequence[Array]]) -> Array:
+    return np.concatenate([part.of(result[part.output]) for result in results])
 
 
 def accuracy(results: Sequence[Sequence[Array]], labels: Sequence[int]) -> float:

@@ -23,6 +23,7 @@ def page(report: Report) -> str:
         ("Recipe", report.recipe),
         ("Weights", f"{report.bytes_before:,} bytes, now {report.bytes_after:,}"),
         *((f"Output {k}", decibels(v)) for k, v in enumerate(report.outputs)),
+        *((f"Part of output {p.output}: {p.operation}", decibels(p.sqnr)) for p in report.parts),
     ]
     if report.accuracy_before is not None and report.accuracy_after is not None:
         facts.append(("Accuracy", f"{report.accuracy_before:.2%} in float, now {report.accuracy_after:.2%}"))

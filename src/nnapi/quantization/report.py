@@ -13,8 +13,7 @@ from nnapi.ir.model import Model
 from nnapi.ops.numeric import dequantize
 from nnapi.quantization.data import Example
 from nnapi.quantization.expose import Exposed
-from nnapi.quantization.judge import accuracy, quantized_inputs, real_outputs
-from nnapi.quantization.metrics import sqnr
+from nnapi.quantization.judge import Judge, accuracy, quantized_inputs, real_outputs
 from nnapi.quantization.quantize import Quantized
 
 PLOTTED_BINS: Final = 48
@@ -37,8 +36,17 @@ class Row:
 
 
 @dataclass(frozen=True)
+class PartRow:
+    """One part of an output that joins several: who computes it, and its SQNR in dB."""
+
+    output: int
+    operation: str
+    sqnr: float
+
+
+@dataclass(frozen=True)
 class Report:
-    """`rows` worst first; `outputs` by the model's outputs; sizes of all constants in bytes."""
+    """`rows` worst first; `outputs` by the model's outputs, each by its worst part; sizes of constants in bytes."""
 
     recipe: str
     rows: tuple[Row, ...]
@@ -53,6 +61,8 @@ class Report:
     """How many examples chose the ranges."""
     ranges: tuple[tuple[float, float], ...] = ()
     """Of those, each input's lowest and highest value."""
+    parts: tuple[PartRow, ...] = ()
+    """Of outputs that join several."""
 
     @property
     def floats(self) -> list[Row]:
@@ -87,11 +97,14 @@ def measure(
     outputs: tuple[float, ...] = ()
     shares: tuple[float | None, float | None] = (None, None)
     ratios, shapes = _compared(quantized, examples) if examples else ({}, {})
+    parts: list[PartRow] = []
     if examples:
-        results = [real_outputs(m, examples) for m in (before, quantized.model)]
-        outputs = tuple(sqnr(np.stack(x), np.stack(y)) for x, y in zip(zip(*results[0]), zip(*results[1])))
+        judge = Judge(before, examples, labels)
+        actual = real_outputs(quantized.model, examples)
+        parts = [PartRow(p.output, p.name, ratio) for p, ratio in zip(judge.parts, judge.ratios(actual))]
+        outputs = tuple(min(p.sqnr for p in parts if p.output == k) for k in range(len(before.outputs)))
         if labels is not None:
-            shares = accuracy(results[0], labels), accuracy(results[1], labels)
+            shares = judge.accuracy, accuracy(actual, labels)
     rows = []
     for n, choice in quantized.table.operations.items():
         operation = quantized.prepared.operations[n]
@@ -103,7 +116,8 @@ def measure(
     sizes = size(before), size(quantized.model)
     seen = quantized.seen
     return Report(
-        quantized.recipe.name, tuple(rows), outputs, *sizes, *shares, len(examples), seen.count, tuple(seen.ranges)
+        quantized.recipe.name, tuple(rows), outputs, *sizes, *shares, len(examples), seen.count, tuple(seen.ranges),
+        tuple(p for p in parts if sum(q.output == p.output for q in parts) > 1),
     )  # fmt: skip
 
 
