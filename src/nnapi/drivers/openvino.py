@@ -12,7 +12,8 @@ import numpy as np
 
 from nnapi.drivers.arrays import deliver
 from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, prepare
-from nnapi.drivers.driver import DeviceType, Estimate, Prepared, PrepareOptions, Reject, Verdict
+from nnapi.drivers.driver import ACCEPT, DeviceType, Estimate, Prepared, PrepareOptions, Reject, Verdict
+from nnapi.drivers.openvino_limits import NAME, limit
 from nnapi.drivers.roofline import Roofline
 from nnapi.drivers.saturation import saturates
 from nnapi.errors import CompileError, ExecutionError, MissingExtra
@@ -27,7 +28,6 @@ except ModuleNotFoundError as error:
 
 from nnapi.exporters.onnx import check_onnx, export_onnx
 
-NAME: Final = "OpenVINO"
 FLOAT: Final = Roofline(65e9, 12e9, operation_seconds=1e-6, launch_seconds=30e-6)
 QUANT8: Final = Roofline(200e9, 12e9, operation_seconds=1e-6, launch_seconds=30e-6)
 """oneDNN on one thread of a server core with AVX-512."""
@@ -38,7 +38,6 @@ HALVES: Final = (("FP16", "f16"), ("BF16", "bf16"))
 SMALL: Final = 1 << 15
 """Bytes of a tensor that is copied sooner than handed over."""
 ATTENTION: Final = ("BATCH_MATMUL", COMPOSITE + "SCALED_DOT_PRODUCT_ATTENTION")
-GROUPED: Final = ("DEPTHWISE_CONV_2D", "GROUPED_CONV_2D")
 
 
 class OpenVINODriver:
@@ -58,7 +57,7 @@ class OpenVINODriver:
 
     def supported(self, model: Model) -> list[Verdict]:
         verdicts = check_onnx(model, shapes_follow=True)
-        return [v if isinstance(v, Reject) else _refusal(model, o) or v for o, v in zip(model.operations, verdicts)]
+        return [v if isinstance(v, Reject) else _verdict(model, o) for o, v in zip(model.operations, verdicts)]
 
     def estimate(self, model: Model) -> Estimate:
         """A roofline on one thread."""
@@ -69,6 +68,10 @@ class OpenVINODriver:
         """`relaxed` runs in the 16-bit floats that the CPU has, if any."""
 
         def build(known: Model) -> _Request:
+            for operation in known.operations:  # what could not be told before the shapes were known
+                reason = limit(known, operation)
+                if reason is not None:
+                    raise CompileError(reason, operation=operation.label)
             content, config = export_onnx(known), {**self._config(options), **_workarounds(known)}
             try:
                 compiled = self._core.compile_model(self._core.read_model(content), DEVICE, config)
@@ -97,20 +100,9 @@ class OpenVINODriver:
         return {**CONFIG, **half, "INFERENCE_NUM_THREADS": options.num_threads}
 
 
-def _refusal(model: Model, operation: Operation) -> Reject | None:
-    """Why the engine does not take what ONNX can express; None where it does."""
-    if operation.type == "WHILE":
-        return Reject(f"WHILE: {NAME} cannot stop a loop when its time is over")
-    tensors = [o for o in model.operands_of(operation.inputs) if o.type.is_tensor]
-    if not tensors or not tensors[0].type.is_quantized:
-        return None
-    if tensors[0].is_constant:
-        return Reject(f"{operation.type}: its data is a quantized constant, which {NAME} folds wrongly")
-    if operation.type in GROUPED and tensors[0].scale == 1.0:
-        return Reject(f"{operation.type}: its input has scale 1, on which {NAME}'s 8-bit passes crash")
-    if operation.type == "BATCH_MATMUL" and tensors[1].is_constant:
-        return Reject(f"BATCH_MATMUL: input1 is a quantized constant, which {NAME} takes for compressed weights")
-    return None
+def _verdict(model: Model, operation: Operation) -> Verdict:
+    reason = limit(model, operation)
+    return ACCEPT if reason is None else Reject(f"{operation.type}: {reason}")
 
 
 def _workarounds(model: Model) -> dict[str, Any]:

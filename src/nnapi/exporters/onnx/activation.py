@@ -73,8 +73,8 @@ def _softmax(type: str) -> Callable[[Node], None]:
 
 def _l2_normalization(node: Node) -> None:
     x, axis = node.real("input"), node.ints([node.scalar("axis") % node.rank("input")])
-    # The reference takes the norm of quantized values without their scale.
-    smallest = SMALLEST_NORM * (node["input"].scale or 1.0)
+    # Quantized values have a norm of their scale or more, or are all 0: engines may leave something else of a 0.
+    smallest = (node["input"].scale / 2) or SMALLEST_NORM
     norm = node.emit("ReduceL2", [x, axis], keepdims=1)
     node.write(node.emit("Div", [x, node.emit("Max", [norm, node.number(smallest)])]))
 

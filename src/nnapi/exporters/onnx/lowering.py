@@ -251,8 +251,9 @@ class Lowering(BaseLowering[Node]):
         """What is stored as `held` says, stored as `wanted` says: signed bytes as unsigned ones, and back."""
         if held.type == wanted.type:
             return value
-        shift = self.file.constant(np.array(wanted.zero_point - held.zero_point, np.float32))
-        (number,) = self.emit("Cast", [value], to=ELEMENTS[np.dtype(np.float32)])
+        # In integers: OpenVINO would fuse a sum of floats into the layer before, which stores no negative number.
+        shift = self.file.constant(np.array(wanted.zero_point - held.zero_point, np.int32))
+        (number,) = self.emit("Cast", [value], to=ELEMENTS[np.dtype(np.int32)])
         (moved,) = self.emit("Add", [number, shift])
         return self.emit("Cast", [moved], to=ELEMENTS[wanted.type.dtype])[0]
 

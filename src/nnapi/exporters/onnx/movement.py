@@ -68,7 +68,8 @@ def _slice(node: Node) -> None:
         return
     starts, sizes = _as_int64(node, "begin"), _as_int64(node, "size")
     rest = node.emit("Less", [sizes, node.ints(0)])
-    ends_at = node.emit("Where", [rest, node.ints(LARGEST), node.emit("Add", [starts, sizes])])
+    # The largest number there is would do for ONNX; OpenVINO chooses in floats, where it overflows.
+    ends_at = node.emit("Where", [rest, node.emit("Shape", [x]), node.emit("Add", [starts, sizes])])
     node.write_stored(node.emit("Slice", [x, starts, ends_at]))
 
 
