@@ -5,32 +5,24 @@ from __future__ import annotations
 import atexit
 import io
 import os
-import select
 import signal
 import sys
 import threading
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 GRACE: Final = 1.0
-"""Seconds after Ctrl-C in which the work may end by itself: an engine's call hears of it when it returns."""
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_first_to_say = threading.Lock()
+"""Seconds that a signal waits for an engine's call to return, and then for what would stay behind to be removed."""
+_stopped = threading.Event()
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line in this process; its exit status, 128 and the signal's number where a signal ends it."""
-    try:
-        _keep_streams()
-        _listen()
-        from nnapi.cli import main as command_line
+    _keep_streams()
+    _listen()
+    from nnapi.cli import main as command_line
 
-        status = command_line(arguments)
-    except KeyboardInterrupt:
-        os.write(2, b"nnapi: interrupted\n")
-        status = 128 + signal.SIGINT
-    if status == 128 + signal.SIGINT:
-        _first_to_say.acquire(blocking=False)
+    status = command_line(arguments)
     try:
         if sys.stderr is not None:
             sys.stderr.flush()
@@ -52,43 +44,41 @@ def _keep_streams() -> None:
 
 
 def _listen() -> None:
-    """Have signals end the work, and the process where the work does not end.
+    """Have signals end the process wherever it is: in an engine's call, in a callback, in an import.
 
-    Python's own handlers wait until an engine's call returns; a thread does not.
+    An exception there is dropped, or kills the process where it meets C++. So the main thread stops where it is, once
+    it runs Python, and another thread cleans up and leaves.
     """
+    ends = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    for number, default in ends.items():
+        if signal.getsignal(number) == default:  # `nohup` and shells' background jobs have them ignored
+            signal.signal(number, _stop)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in _SIGNALS[1:]:
-        if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` has them ignored
-            signal.signal(number, _end)
-    threading.Thread(target=_watch, args=(reader, os.dup(2)), daemon=True).start()
-    sys.unraisablehook = _unraisable
+    threading.Thread(target=_leave, args=(reader, os.dup(2), frozenset(ends)), daemon=True).start()
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+def _stop(number: int, frame: FrameType | None) -> None:
+    _stopped.set()
+    threading.Event().wait()
 
 
-def _watch(reader: int, terminal: int) -> None:
-    """Wait for a signal, then for the work to end; a second signal, or GRACE, ends the process."""
-    number = os.read(reader, 1)[0]
-    while number not in _SIGNALS:
+def _leave(reader: int, terminal: int, ends: frozenset[int]) -> None:
+    """Wait for a signal that ends the process, and end it; temporary files and processes go first."""
+    number = 0
+    while number not in ends:
         number = os.read(reader, 1)[0]
-    select.select([reader], [], [], GRACE)
-    if number == signal.SIGINT and _first_to_say.acquire(blocking=False):
-        show_cursor = b"\x1b[?25h\r\x1b[2K" if os.isatty(terminal) else b""
-        os.write(terminal, show_cursor + b"nnapi: interrupted\n")
+    _stopped.wait(GRACE)
     cleaner = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
     cleaner.start()
     cleaner.join(GRACE)
-    os._exit(128 + number)
-
-
-def _unraisable(raised: Any) -> None:
-    """Say nothing of a Ctrl-C that came while Python called back from C: `_watch` ends the process."""
-    if not isinstance(raised.exc_value, KeyboardInterrupt):
-        sys.__unraisablehook__(raised)
+    try:
+        if number == signal.SIGINT:
+            show_cursor = b"\x1b[?25h\r\x1b[2K" if os.isatty(terminal) else b""
+            os.write(terminal, show_cursor + b"nnapi: interrupted\n")
+    finally:
+        os._exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ import ast
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +193,59 @@ def test_an_ascii_output_gets_escapes(tmp_path: Path) -> None:
 def test_engines_do_not_print_between_ours(model: str) -> None:
     done = _run("bench", model, "-d", "reference", "--against", "litert", "--repeats", "1")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+AT_WORK = {
+    "Python": "time.sleep(30)",
+    "an engine's call": "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)",  # lets other threads run, hears no signal
+    "a callback": "weakref.finalize(set(), lambda: time.sleep(30)); time.sleep(30)",  # where Python drops exceptions
+    "a callback from C": "ctypes.CFUNCTYPE(None)(lambda: time.sleep(30))()",
+    "a file": "with writing(sys.argv[1] + '/out'): time.sleep(30)",
+    "a trial": (
+        "os.kill(trial._process.pid, signal.SIGSTOP); "
+        "trial.run(load(sys.argv[1] + '/model.nnapi'), None, PrepareOptions(), 30.0)"
+    ),
+    "a thread": "threading.Thread(target=time.sleep, args=[30]).start(); time.sleep(30)",
+}
+INTERRUPTED = (signal.SIGINT, 130, "nnapi: interrupted\n")
+SIGNALS = {work: (work, *INTERRUPTED) for work in AT_WORK} | {
+    f"{work}, SIGTERM": (work, signal.SIGTERM, 143, "") for work in ("a callback", "a trial")
+}
+
+
+@pytest.mark.parametrize(("work", "number", "status", "said"), SIGNALS.values(), ids=SIGNALS.keys())
+def test_a_signal_ends_all_work_and_leaves_nothing(
+    work: str, number: signal.Signals, status: int, said: str, model: str, tmp_path: Path
+) -> None:
+    program = (
+        "import ctypes, hashlib, os, signal, sys, threading, time, weakref\n"
+        "import nnapi.cli.inspect as command\n"
+        "from nnapi.__main__ import main\n"
+        "from nnapi.drivers.driver import PrepareOptions\n"
+        "from nnapi.drivers.reference import ReferenceDriver\n"
+        "from nnapi.importers.load import load\n"
+        "from nnapi.ir.writing import writing\n"
+        "from nnapi.partitioning.isolated import Isolated\n"
+        "def at_work(source):\n"
+        "    global trial\n"
+        "    trial = Isolated(ReferenceDriver()); trial.is_available()\n"
+        "    print('at work', flush=True)\n"
+        f"    {AT_WORK[work]}\n"
+        "command.load_model = at_work\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+        "sys.exit(main(['inspect', 'model']))\n"
+    )
+    (tmp_path / "tmp").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    time.sleep(0.2)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (status, said)
+    assert [*(tmp_path / "tmp").iterdir()] == []
+    assert {p.name for p in tmp_path.iterdir()} == {"tmp", "model.nnapi"}

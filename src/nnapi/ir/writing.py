@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from nnapi.errors import UsageError
 _DESCRIPTORS: Final = re.compile(r"/proc/\d+/(task/\d+/)?fd")
 """Folders of open files: what `/dev/stdout` leads to is not found by a name."""
 _MAX_LINKS: Final = 40
+_unfinished: Final[set[Path]] = set()
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             temporary.chmod(_mode(place))
             temporary.replace(place)
         finally:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -55,7 +57,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         if not _is_stream(place):
             temporary, file = _beside(place)
             file.close()
-            temporary.unlink()
+            _remove(temporary)
         elif not os.access(place, os.W_OK):
             raise UsageError(f"cannot write {path}: Permission denied")
     except OSError as error:
@@ -101,7 +103,21 @@ def _stream(place: Path) -> IO[bytes]:
 def _beside(place: Path) -> tuple[Path, IO[bytes]]:
     """A new file in the same folder, with a name of its own."""
     descriptor, name = tempfile.mkstemp(prefix=".nnapi-", dir=place.parent)
-    return Path(name), os.fdopen(descriptor, "wb")
+    temporary = Path(name)
+    _unfinished.add(temporary)
+    return temporary, os.fdopen(descriptor, "wb")
+
+
+def _remove(temporary: Path) -> None:
+    temporary.unlink(missing_ok=True)
+    _unfinished.discard(temporary)
+
+
+@atexit.register
+def _remove_unfinished() -> None:
+    """What a process that ends in the middle leaves."""
+    for temporary in [*_unfinished]:
+        _remove(temporary)
 
 
 def _mode(place: Path) -> int:
