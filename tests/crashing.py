@@ -22,7 +22,10 @@ from nnapi.ops.types import Array
 
 VARIABLE: Final = "CRASHING"
 OPERATION: Final = "CRASHING_ON"
-"""The variable that names another operation."""
+"""The variable that names another operation, or RESIDUAL."""
+RESIDUAL: Final = "RESIDUAL"
+"""A computed tensor of up to SMALL columns that is added to what two layers make of it: no operation dies alone."""
+SMALL: Final = 64
 NAME: Final = "crashing"
 GIGABYTE: Final = 1 << 30
 
@@ -61,11 +64,24 @@ class Crashing(FakeDriver):
 
     def prepare(self, model: Model, options: PrepareOptions) -> Prepared:
         how = os.environ.get(VARIABLE, "")
-        wrong = os.environ.get(OPERATION, "MUL")
-        if not any(operation.type == wrong for operation in model.operations):
+        if not _is_wrong(model, os.environ.get(OPERATION, "MUL")):
             return PreparedReference(model)
         PREPARING.get(how, lambda: None)()
         return _Crashing(model, how=how)
+
+
+def _is_wrong(model: Model, wrong: str) -> bool:
+    if wrong != RESIDUAL:
+        return any(operation.type == wrong for operation in model.operations)
+    writers = {o: operation for operation in model.operations for o in operation.outputs}
+    for last in model.operations:
+        after = writers.get(last.inputs[1]) if last.type == "ADD" else None
+        before = writers.get(after.inputs[0]) if after is not None else None
+        if after is None or before is None or {after.type, before.type} != {"FULLY_CONNECTED"}:
+            continue
+        if before.inputs[0] == last.inputs[0] and last.inputs[0] in writers:
+            return model.operands[last.inputs[0]].dimensions[-1] <= SMALL
+    return False
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from nnapi.drivers.driver import Driver, PrepareOptions
 from nnapi.drivers.fake import FakeDriver
 from nnapi.drivers.reference import ReferenceDriver, execute
 from nnapi.partitioning.assign import assign
+from nnapi.partitioning.candidate import single
 from nnapi.partitioning.database import Database
 from nnapi.partitioning.deny import DenyList, denied
-from nnapi.partitioning.gate import Gate
+from nnapi.partitioning.gate import MAX_DEATHS, Gate
 from nnapi.partitioning.isolated import Isolated
 from nnapi.partitioning.samples import random_inputs
 from nnapi.pipeline import profile
@@ -31,8 +32,10 @@ from nnapi.runtime.session import Session, build_session
 MODEL = chain("ADD", "SUB", "MUL", "ADD", size=8)
 
 
-def session_of(driver: Driver, database: Database, seconds: float = 20.0, **options: bool) -> Session:
-    gate = Gate(random_inputs(MODEL.input_operands), DenyList(database, **options), seconds=seconds)
+def session_of(
+    driver: Driver, database: Database, seconds: float = 20.0, deaths: int = MAX_DEATHS, **options: bool
+) -> Session:
+    gate = Gate(random_inputs(MODEL.input_operands), DenyList(database, **options), seconds=seconds, deaths=deaths)
     plan = assign(MODEL, [driver], fallback=ReferenceDriver(), denied=gate.denied)
     session = build_session(plan, {driver.name: driver}, PrepareOptions(), fallback=True, gate=gate)
     assert not gate._processes
@@ -77,12 +80,9 @@ def test_an_engine_that_does_not_load_is_left_alone(third_party: Driver, monkeyp
 
 
 def test_the_search_for_operations_ends(third_party: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nnapi.partitioning import gate as module
-
     monkeypatch.setenv(crashing.VARIABLE, "aborts")
-    monkeypatch.setattr(module, "MAX_PARTS", 0)
     database = Database()
-    session = session_of(third_party, database)
+    session = session_of(third_party, database, deaths=0)
     assert_right(session)
     assert [row["shapes"] for row in denied(database)] == ["4 operations together"]
 
@@ -112,10 +112,12 @@ def test_who_is_suspect(third_party: Driver, monkeypatch: pytest.MonkeyPatch) ->
     gate, builtin = Gate([], denied), registry.get("litert")
     assert gate._is_suspect(third_party, "x")
     assert not gate._is_suspect(FakeDriver("mine"), "x")
+    assert not gate._is_suspect(registry.get("reference"), "x")
     assert gate._is_suspect(builtin, "x")
-    denied.trust(builtin, "y")
-    denied.trust(third_party, "y")
-    assert not gate._is_suspect(builtin, "x")
+    for driver in (builtin, third_party):
+        denied.note_survived(driver, "x")
+    assert not gate._is_suspect(builtin, "x") and not gate._is_suspect(single(builtin), "x")
+    assert gate._is_suspect(builtin, "y")
     assert gate._is_suspect(third_party, "x")
     with denied.noted(builtin, "x"):
         assert gate._is_suspect(builtin, "x")
@@ -131,16 +133,18 @@ from nnapi.drivers import registry
 registry.BUILTIN["crashing"] = "crashing:Crashing"
 from nnapi.partitioning.database import database
 from nnapi.partitioning.deny import DenyList
-DenyList(database()).trust(registry.get("crashing"), "another")
 import nnapi
 from models import chain
-session = nnapi.compile(chain("ADD", "MUL", size=8), devices="crashing")
+from nnapi.partitioning.digest import structure
+model = chain("ADD", "MUL", size=8)
+DenyList(database()).note_survived(registry.get("crashing"), structure(model))
+session = nnapi.compile(model, devices="crashing")
 print(session.plan.devices, session.fallbacks[0].reason)
 """
 
 
 def test_what_killed_one_process_does_not_kill_another(installed: Path, tmp_path: Path) -> None:
-    """An engine of ours that was right before is tried in the process itself, which leaves a note."""
+    """A structure that an engine of ours survived is run in the process itself, which leaves a note."""
     environment = {
         **os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "XDG_CACHE_HOME": str(tmp_path),
         crashing.VARIABLE: "reads nothing",

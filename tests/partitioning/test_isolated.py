@@ -24,7 +24,7 @@ from nnapi.errors import CompileError, DeadObject, DeviceUnavailable, MissedDead
 from nnapi.ir.file import load
 from nnapi.partitioning import isolated as module
 from nnapi.partitioning.candidate import exact
-from nnapi.partitioning.isolated import Isolated, can_be_isolated, memory_there_is
+from nnapi.partitioning.isolated import Isolated, Starved, can_be_isolated, memory_there_is
 from nnapi.partitioning.trial import MODEL as MODEL_FILE
 
 OPTIONS = PrepareOptions()
@@ -42,10 +42,10 @@ def process(third_party: Driver) -> Iterator[Isolated]:
 LOST = {
     "aborts": (DeadObject, "it died of SIGABRT preparing 2 operations"),
     "exits": (DeadObject, "it ended with status 3 preparing 2 operations"),
-    "is killed": (DeadObject, "it died of SIGKILL, as for want of memory, preparing 2 operations"),
+    "is killed": (Starved, "it died of SIGKILL, as for want of memory, preparing 2 operations"),
     "refuses": (CompileError, "the engine refuses"),
     "hangs preparing": (MissedDeadline, "preparing 2 operations did not return within 0.5 s"),
-    "eats memory": (CompileError, "Unable to allocate 3.00 GiB"),
+    "eats memory": (Starved, "Unable to allocate 3.00 GiB"),
     "reads nothing": (DeadObject, "it died of SIGSEGV running 2 operations"),
     "hangs": (MissedDeadline, "running 2 operations did not return within 0.5 s"),
     "dies in words": (DeadObject, "it died of SIGABRT running 2 operations (what(): no more)"),
@@ -75,7 +75,7 @@ def test_outputs_come_back(how: str, process: Isolated, monkeypatch: pytest.Monk
 def test_an_exact_candidate_is_tried_in_float32(third_party: Driver) -> None:
     process = Isolated(exact(third_party))
     process.run(replace(MODEL, relaxed=True), INPUTS, PrepareOptions("relaxed"), 20)
-    assert not load(Path(process._folder.name) / MODEL_FILE).relaxed
+    assert not load(process._folder / MODEL_FILE).relaxed
     process.close()
 
 
@@ -90,7 +90,7 @@ def test_it_ends_when_it_is_closed(process: Isolated, monkeypatch: pytest.Monkey
     monkeypatch.setenv(crashing.VARIABLE, "hangs")
     process.run(chain("ADD"), INPUTS, OPTIONS, 20)
     assert process._process is not None
-    number, folder = process._process.pid, Path(process._folder.name)
+    number, folder = process._process.pid, process._folder
     process.close()
     process.close()
     with pytest.raises(ProcessLookupError):

@@ -86,3 +86,8 @@ def engine_name(name: str) -> str:
 def precision_of(driver: Driver, options: PrepareOptions) -> Precision:
     """What a candidate computes in."""
     return (driver.precision if isinstance(driver, Variant) else None) or options.precision
+
+
+def threads_of(driver: Driver, options: PrepareOptions) -> int:
+    """How many threads a candidate is given."""
+    return (driver.num_threads if isinstance(driver, Variant) else None) or options.num_threads

@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS plans (
 CREATE TABLE IF NOT EXISTS trusted (
     device TEXT, version TEXT, precision TEXT, machine TEXT, digest TEXT, at TEXT DEFAULT CURRENT_TIMESTAMP,
     PRIMARY KEY (device, version, precision, machine, digest));
+CREATE TABLE IF NOT EXISTS survived (
+    device TEXT, version TEXT, precision TEXT, machine TEXT, digest TEXT, at TEXT DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (device, version, precision, machine, digest));
 CREATE TABLE IF NOT EXISTS trying (
     device TEXT, version TEXT, precision TEXT, machine TEXT, digest TEXT, at TEXT DEFAULT CURRENT_TIMESTAMP,
     PRIMARY KEY (device, version, precision, machine, digest));
@@ -114,6 +117,7 @@ def _connect(path: str) -> sqlite3.Connection:
             ("times", "seconds"),
             ("plans", "assignment"),
             ("trusted", "machine"),
+            ("survived", "machine"),
             ("trying", "machine"),
             ("denied", "is_inaccurate"),
         ):

@@ -14,7 +14,8 @@ T = TypeVar("T")
 def within(seconds: float | None, what: str, function: Callable[[], T]) -> T:
     """What `function` returns or raises; MissedDeadline if it does neither in time (None: no limit).
 
-    A call that does not return keeps its thread, which does not keep the process from ending.
+    A call that does not return keeps its thread, which does not keep the process from ending. Where no thread is to be
+    had there is no limit.
     """
     if seconds is None:
         return function()
@@ -28,7 +29,10 @@ def within(seconds: float | None, what: str, function: Callable[[], T]) -> T:
             errors.append(error)
 
     worker = threading.Thread(target=call, name=f"nnapi: {what}", daemon=True)
-    worker.start()
+    try:
+        worker.start()
+    except RuntimeError:  # the machine, or the process, has no more of them
+        return function()
     worker.join(seconds)
     if errors:
         raise errors[0]

@@ -15,8 +15,9 @@ from nnapi.drivers.driver import Driver, Reject
 from nnapi.drivers.reference import ReferenceDriver
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import extract
+from nnapi.partitioning.candidate import threads_of
 from nnapi.partitioning.deny import DenyList
-from nnapi.partitioning.digest import digest
+from nnapi.partitioning.digest import digest, structure
 from nnapi.partitioning.schedule import Groups
 from nnapi.partitioning.verdict import Verdicts
 
@@ -108,7 +109,9 @@ def whole_reason(model: Model, operations: Sequence[int], driver: Driver, denied
     """Why just these operations are denied as one partition of the device, if they are."""
     if not denied.has_wholes(driver):
         return None
-    return denied.reason(driver, digest(extract(model, operations).model, weights=True))
+    part = extract(model, operations).model
+    shape = structure(part, threads_of(driver, denied.options))
+    return denied.reason(driver, digest(part, weights=True)) or denied.reason(driver, shape)
 
 
 def _pieces(operations: tuple[int, ...], cuts: Iterable[int]) -> list[tuple[int, ...]]:

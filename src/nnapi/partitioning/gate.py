@@ -12,18 +12,30 @@ from nnapi.drivers import registry
 from nnapi.drivers.driver import Driver, Reject
 from nnapi.drivers.null import NullDriver
 from nnapi.drivers.reference import ReferenceDriver, execute
-from nnapi.errors import CompileError, DeadObject, DeviceUnavailable, ExecutionError, MissedDeadline, NnapiError
+from nnapi.errors import (
+    CompileError,
+    DeadObject,
+    DeviceUnavailable,
+    ExecutionError,
+    MissedDeadline,
+    NnapiError,
+    UsageError,
+)
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import extract
 from nnapi.ops.types import Array
+from nnapi.partitioning import warm
 from nnapi.partitioning.accuracy import difference
-from nnapi.partitioning.candidate import precision_of
+from nnapi.partitioning.candidate import precision_of, threads_of
+from nnapi.partitioning.culprit import smallest
 from nnapi.partitioning.deadline import within
 from nnapi.partitioning.deny import DenyList
 from nnapi.partitioning.detours import halves
-from nnapi.partitioning.digest import digest
-from nnapi.partitioning.isolated import Isolated, can_be_isolated, engine_of
+from nnapi.partitioning.digest import digest, structure
+from nnapi.partitioning.isolated import Isolated, Starved, can_be_isolated, engine_of
 from nnapi.partitioning.plan import Plan
+from nnapi.partitioning.samples import random_inputs
+from nnapi.partitioning.trial import is_starved
 from nnapi.partitioning.trials import Apart, B, Here, Legalize, Problem, Trial
 
 UNCHECKED: Final = frozenset({ReferenceDriver.name, NullDriver.name})
@@ -36,6 +48,8 @@ PATIENCE: Final = 10.0
 """How many times longer it may take in fact: what is checked must not depend on what else the machine does."""
 MAX_PARTS: Final = 64
 """How many parts of a partition are tried, to find the operations to blame, before all of it is refused."""
+MAX_DEATHS: Final = 60
+"""How many processes may die in one compilation in the search for the operations that they die of."""
 PROBE_SECONDS: Final = 4.0
 """How long a part may take of a partition that did not return."""
 
@@ -57,20 +71,29 @@ class Refusal:
         return self.problem.kind == "inaccurate"
 
     def __str__(self) -> str:
+        if self.problem.kind == "starved":
+            return f"cannot be tried now: {self.problem.reason}"
         gate = "the accuracy gate" if self.is_inaccurate else "its trial"
         return f"fails {gate}: {self.problem.reason}"
 
 
 @dataclass
 class Gate:
-    """Checks placements of one model on `samples`, one array per model input."""
+    """Checks placements of one model on `samples`, one array per model input.
+
+    What no process of the engine survived yet, whatever its weights, is tried in one of its own.
+    """
 
     samples: Sequence[Array]
     denied: DenyList
     seconds: float = RUN_SECONDS
     reference_seconds: float = REFERENCE_SECONDS
+    compares: bool = True
+    """Whether outputs are compared with the reference's; without, engines only have to survive."""
     unchecked: dict[tuple[int, ...], str] = field(default_factory=dict)
     """Why partitions, by their operations, could not be compared."""
+    deaths: int = MAX_DEATHS
+    """How many processes may still die in the search for the culprits of crashes."""
     _processes: dict[str, Isolated] = field(default_factory=dict, repr=False)
 
     def admit(self, plan: Plan, number: int, driver: Driver, build: Callable[[], B], legalize: Legalize) -> B | Refusal:
@@ -83,22 +106,26 @@ class Gate:
         model = partition.subgraph.model
         if driver.name in UNCHECKED:
             return build()
-        key = digest(model, weights=True)
-        if self.denied.trusts(driver, key):
+        options, key, shape = self.denied.options, digest(model, weights=True), self._shape(driver, model)
+        if self.denied.trusts(driver, key) and self.denied.survived(driver, shape):
             # A thread to wait for costs more than preparing a small model.
             return build() if engine_of(driver).name in registry.BUILTIN else self._build(driver, build)
-        known = self.denied.reason(driver, key)
+        known = self.denied.reason(driver, key) or self.denied.reason(driver, shape)
         if known is not None:
             return Refusal(Problem(known, "fails"))
-        process = self._process_for(driver, key)
-        inputs, expected = self._reference_of(plan, number)
-        options = self.denied.options
+        process = self._process_for(driver, shape)
+        if process is None and not self.compares:
+            return build()
+        broken = "" if process is None else warm.failure(driver)
+        if broken:
+            return Refusal(Problem(broken, "dies"))
+        inputs, expected = self._reference_of(plan, number) if self.compares else (_random(model), None)
         trial: Trial[B] = (
             Here(driver, options, legalize, model, build)
             if process is None or not process.is_available()
             else Apart(driver, options, legalize, process)
         )
-        with self.denied.noted(driver, key):
+        with self.denied.noted(driver, shape):
             problem = self._problem(driver, trial, model, inputs, expected, self.patience(driver))
             if problem is None or (problem.kind == "inaccurate" and self.denied.accept_inaccurate):
                 if problem is not None:
@@ -107,7 +134,11 @@ class Gate:
                 elif expected is not None:
                     self.denied.trust(driver, key)
                 return trial.built or self._build(driver, build)
-            values = None if inputs is None else self._values(plan, number, inputs)
+            if problem.kind == "starved" or (isinstance(trial, Apart) and not trial.process.has_loaded):
+                return Refusal(problem)
+            values = self._values(plan, number, inputs) if self.compares and inputs is not None else None
+            if problem.kind == "dies":
+                return self._deny_culprit(plan.model, partition.operations, driver, trial, values, problem)
             blamed = self._bisect(plan.model, partition.operations, driver, trial, values, problem)
             for n, found in blamed.items():
                 self.denied.deny(driver, plan.model, [n], found.reason, is_inaccurate=found.kind == "inaccurate")
@@ -118,11 +149,14 @@ class Gate:
     def survives(self, driver: Driver, model: Model, inputs: Sequence[Array], legalize: Legalize) -> bool:
         """Whether `model` may be run here to be measured, before it is compared with the reference.
 
-        Third parties' engines, and what killed a process before, run it once in a process of their own.
+        What no process survived yet, and third parties' engines that are not trusted, run it once in one of their own.
         """
-        key = digest(model, weights=True)
-        is_ours = engine_of(driver).name in registry.BUILTIN and not self.denied.was_left(driver, key)
-        process = None if is_ours or self.denied.trusts(driver, key) else self._process_for(driver, key)
+        shape = self._shape(driver, model)
+        if self.denied.trusts(driver, digest(model, weights=True)) and self.denied.survived(driver, shape):
+            return True
+        if self.denied.reason(driver, shape) is not None:
+            return False
+        process = self._process_for(driver, shape)
         if process is None or not process.is_available():
             return True
         trial: Apart[Any] = Apart(driver, self.denied.options, legalize, process)
@@ -133,29 +167,74 @@ class Gate:
         return max(self.seconds, float(getattr(engine_of(driver), "prepare_seconds", 0.0)))
 
     def close(self) -> None:
-        """End the processes in which engines were tried."""
+        """Let go of the processes in which engines were tried."""
         for process in self._processes.values():
-            process.close()
+            warm.give_back(process)
         self._processes.clear()
 
-    def _process_for(self, driver: Driver, key: str) -> Isolated | None:
-        """A process, already starting, where the engine cannot be trusted with this one."""
-        if not self._is_suspect(driver, key):
+    def _shape(self, driver: Driver, model: Model) -> str:
+        """The structure that the engine has to survive."""
+        return structure(model, threads_of(driver, self.denied.options))
+
+    def _process_for(self, driver: Driver, shape: str) -> Isolated | None:
+        """A process, already starting, where the engine cannot be trusted with this structure."""
+        if not self._is_suspect(driver, shape):
             return None
-        if driver.name not in self._processes:
-            self._processes[driver.name] = Isolated(driver)
-        process = self._processes[driver.name]
+        name = engine_of(driver).name
+        if name not in self._processes:
+            self._processes[name] = warm.borrow(driver)
+        process = self._processes[name]
+        process.driver = driver
         with contextlib.suppress(DeviceUnavailable):  # said again when it is asked for
             process.start()
         return process
 
-    def _is_suspect(self, driver: Driver, key: str) -> bool:
-        """A third party's, a version that was never right on this machine, or what a process did not survive."""
+    def _is_suspect(self, driver: Driver, shape: str) -> bool:
+        """A third party's, a structure that no process of this version survived, or whose trial one did not end."""
         engine = engine_of(driver)
-        if engine.name in registry.PRETEND or not can_be_isolated(driver):
+        if engine.name in UNCHECKED | registry.PRETEND or not can_be_isolated(driver):
             return False
-        is_known = engine.name in registry.BUILTIN and self.denied.has_trusted(engine)
-        return not is_known or self.denied.was_left(driver, key)
+        is_known = engine.name in registry.BUILTIN and self.denied.survived(driver, shape)
+        return not is_known or self.denied.was_left(driver, shape)
+
+    def _deny_culprit(
+        self,
+        model: Model,
+        operations: tuple[int, ...],
+        driver: Driver,
+        trial: Trial[B],
+        values: Mapping[int, Array] | None,
+        problem: Problem,
+    ) -> Refusal:
+        """Look for the fewest operations that the engine dies of, and deny them together, whatever their weights."""
+        found = {operations: problem}
+
+        def dies(part: tuple[int, ...]) -> bool:
+            if self.deaths <= 0:
+                return False
+            subgraph = extract(model, part)
+            inputs = None
+            if values is not None and all(i in values and values[i].size for i in subgraph.inputs):
+                inputs = [values[i] for i in subgraph.inputs]
+            elif not self.compares:
+                inputs = _random(subgraph.model)
+            try:
+                problem = self._problem(driver, trial, subgraph.model, inputs, None, self.seconds)
+            except NnapiError:
+                return False
+            if problem is None or problem.kind != "dies":
+                return False
+            self.deaths -= 1
+            found[part] = problem
+            return True
+
+        members = smallest(operations, dies, MAX_PARTS)
+        is_found = self.deaths > 0 or len(members) == 1
+        hit = self.denied.deny_fragment(driver, model, members, found[members].reason) if is_found else ()
+        if not hit:
+            shape = self._shape(driver, extract(model, operations).model)
+            self.denied.deny_whole(driver, shape, len(operations), problem.reason)
+        return Refusal(found[members], hit)
 
     def _build(self, driver: Driver, build: Callable[[], B]) -> B:
         try:
@@ -225,15 +304,27 @@ class Gate:
         expected: Sequence[Array] | None,
         seconds: float,
     ) -> Problem | None:
-        """What is wrong with `model` there, with the figure; None where it is right, as far as can be seen."""
+        """What is wrong with `model` there, with the figure; None where it is right, as far as can be seen.
+
+        That the engine lives is remembered, whatever it computes, and even where it refuses in words.
+        """
         try:
             actual = trial.run(model, inputs, seconds)
+        except Starved as error:
+            return Problem(error.message, "starved")
         except DeadObject as error:
             return Problem(error.message, "dies")
         except MissedDeadline as error:
             return Problem(error.message, "hangs")
+        except CompileError:
+            self.denied.note_survived(driver, self._shape(driver, model))
+            raise
         except ExecutionError as error:  # it says so: without the reference nobody knows who is right
+            if is_starved(error):
+                return Problem(error.message, "starved")
+            self.denied.note_survived(driver, self._shape(driver, model))
             return None if expected is None else Problem(f"it fails to run: {error}", "fails")
+        self.denied.note_survived(driver, self._shape(driver, model))
         if expected is None:
             return None
         relaxed = precision_of(driver, self.denied.options) == "relaxed" or model.relaxed
@@ -290,6 +381,14 @@ def foreseen(plan: Plan) -> dict[int, str]:
         if obstacle is not None and partition.device not in UNCHECKED:
             found[number] = f"the reference: {obstacle}"
     return found
+
+
+def _random(model: Model) -> list[Array] | None:
+    """Inputs to survive on; None where none can be made."""
+    try:
+        return random_inputs(model.input_operands)
+    except UsageError:
+        return None
 
 
 def _obstacle(model: Model, seconds: float) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -30,6 +31,16 @@ READY: Final = "ready"
 PREPARING: Final = "preparing"
 RUNNING: Final = "running"
 DONE: Final = "done"
+STARVED: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
+"""Errors of a system that has no more threads, memory, files or space."""
+STARVED_WORDS: Final = (
+    "can't start new thread",
+    "bad_alloc",
+    "out of memory",
+    "cannot allocate memory",
+    "resource tempor",
+)
+"""The same in engines' words, in lower case."""
 _PARENT_DIES: Final = 1
 """PR_SET_PDEATHSIG of prctl."""
 
@@ -48,6 +59,21 @@ def read_arrays(folder: Path, kind: str, count: int) -> list[Array]:
     return [np.load(folder / f"{kind}{n}.npy", allow_pickle=False) for n in range(count)]
 
 
+def is_starved(error: BaseException | None) -> bool:
+    """Whether an error says that the machine was short of something, which says nothing about an engine.
+
+    >>> is_starved(RuntimeError("can't start new thread")), is_starved(RuntimeError("a null pointer"))
+    (True, False)
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in STARVED):
+            return True
+        if any(words in str(error).lower() for words in STARVED_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def main(arguments: Sequence[str]) -> None:
     """Answer requests until there are no more."""
     name, folder, memory = arguments[0], Path(arguments[1]), int(arguments[2])
@@ -57,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         driver = registry.get(name)
     except Exception as error:
-        return _say(replies, READY, error=_words(error))
+        return _say(replies, READY, error=_words(error), starved=is_starved(error))
     _say(replies, READY)
     for line in sys.stdin:
         request = json.loads(line)
@@ -72,7 +98,7 @@ def main(arguments: Sequence[str]) -> None:
             count = write_arrays(folder, "output", (np.asarray(r) for r in results))
             del prepared
         except Exception as error:  # whatever an engine raises is an answer
-            _say(replies, stage, error=_words(error))
+            _say(replies, stage, error=_words(error), starved=is_starved(error))
         else:
             _say(replies, DONE, outputs=count)
     return None

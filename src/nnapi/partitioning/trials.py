@@ -16,10 +16,13 @@ from nnapi.partitioning.isolated import Isolated, counted
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a placement: it computes something else, fails, or is lost (dies, or does not return)."""
+    """What is wrong with a placement: it computes something else, fails, or is lost (dies, or does not return).
+
+    A machine that was starved of memory or threads says nothing about it.
+    """
 
     reason: str
-    kind: Literal["inaccurate", "fails", "dies", "hangs"]
+    kind: Literal["inaccurate", "fails", "dies", "hangs", "starved"]
 
 
 class Built(Protocol):

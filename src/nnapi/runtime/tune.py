@@ -98,7 +98,8 @@ class Tuner:
         def built(plan: Plan, gate: Gate | None) -> Session:
             return build_session(plan, everyone, options, fallback=fallback, gate=gate, profile=self.profile)
 
-        seconds = self._seconds_of(plans, lambda plan: built(plan, gate if _is_foreign(plan) else None))
+        light = None if gate is None else replace(gate, compares=False)
+        seconds = self._seconds_of(plans, lambda plan: built(plan, gate if _is_foreign(plan) else light))
         measured = [_measured(plan, seconds[n]) for n, plan in enumerate(plans) if n in seconds]
         # Less than the noise is no reason for another partition.
         measured.sort(key=lambda p: (p.chosen.measured_seconds or 0.0) * (1 + NOISE * (len(p.partitions) - 1)))
