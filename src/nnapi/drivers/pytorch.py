@@ -15,10 +15,21 @@ from typing import Any, Final
 import numpy as np
 
 from nnapi.drivers.arrays import check_inputs, deliver
-from nnapi.drivers.driver import ACCEPT, DeviceType, Estimate, PrepareOptions, Reject, Verdict
+from nnapi.drivers.driver import (
+    ACCEPT,
+    LOOP_TIMEOUT,
+    Deadline,
+    DeviceType,
+    Estimate,
+    PrepareOptions,
+    Reject,
+    Verdict,
+)  # fmt: skip
+from nnapi.drivers.reference import execute
 from nnapi.drivers.roofline import Roofline
 from nnapi.errors import CompileError, DeviceUnavailable, ExecutionError, MissingExtra, NnapiError
 from nnapi.ir.model import ATEN, COMPOSITE, Model, Operation
+from nnapi.ir.subgraph import extract
 from nnapi.ops.types import MAX_FEATURE_LEVEL, MODEL, Array, Operand
 
 try:
@@ -106,7 +117,7 @@ def _verdict(model: Model, operation: Operation) -> Verdict:
     return ACCEPT
 
 
-def _builder(model: Model, operation: Operation) -> Run:
+def _builder(model: Model, operation: Operation, *, is_nested: bool = False) -> Run:
     """What runs the operation; an NnapiError that says why it is not taken."""
     operands = model.operands_of((*operation.inputs, *operation.outputs))
     if operation.type.startswith(ATEN):
@@ -118,13 +129,70 @@ def _builder(model: Model, operation: Operation) -> Run:
             raise CompileError("an omitted operand is not taken")
     if model.body(operation) is not None:
         composite = COMPOSITES.get(operation.type.removeprefix(COMPOSITE))
-        if composite is None:
+        if composite is not None:
+            return composite(operands[: len(operation.inputs) - 1])
+        if not is_nested:
             raise CompileError("a composite without a native form here")
-        return composite(operands[: len(operation.inputs) - 1])
+        return _bodies(model, operation)[0]
+    if operation.type in CONTROL and (is_nested or _has_calls(model, operation)):
+        return CONTROL[operation.type](operation, *_bodies(model, operation))
     kernel = KERNELS.get(operation.type)
     if kernel is None:
         raise CompileError("has no ATen call here")
     return kernel(model.call(operation))
+
+
+def _nested(model: Model, operation: Operation) -> Run:
+    """What runs an operation of a referenced model, which has to be here: the reference, if need be."""
+    try:
+        return _builder(model, operation, is_nested=True)
+    except NnapiError:
+        if operation.is_extension:
+            raise
+    part, device = extract(model, [model.operations.index(operation)]), torch.get_default_device()
+    alone = replace(part.model, outputs=part.model.operations[0].outputs)
+    at = [operation.inputs.index(i) for i in part.inputs]
+
+    def run(values: Sequence[Any]) -> list[Any]:
+        return [tensor_of(x, device.type) for x in execute(alone, [values[k].cpu().numpy() for k in at])]
+
+    return run
+
+
+def _has_calls(model: Model, operation: Operation) -> bool:
+    """Whether ATen calls are in the referenced models: others know control flow, but not these."""
+    return any(
+        inner.type.startswith(ATEN) or _has_calls(body, inner)
+        for body in model.referenced(operation)
+        for inner in body.operations
+    )
+
+
+def _bodies(model: Model, operation: Operation) -> list[Run]:
+    """The referenced models, as functions of tensors."""
+    device = torch.get_default_device()
+    return [
+        PreparedPyTorch(body, 1, device=device.type, is_nested=True).compute for body in model.referenced(operation)
+    ]
+
+
+def _if(operation: Operation, then: Run, otherwise: Run) -> Run:
+    return lambda values: (then if values[0].item() else otherwise)(values[3:])
+
+
+def _while(operation: Operation, condition: Run, body: Run) -> Run:
+    def loop(values: Sequence[Any]) -> Any:
+        deadline, carried = Deadline.after(LOOP_TIMEOUT), list(values[2:])
+        while condition(carried)[0].item():
+            deadline.check(operation.label)
+            results = body(carried)
+            carried[: len(results)] = results
+        return carried[: len(operation.outputs)]
+
+    return loop
+
+
+CONTROL: Final = {"IF": _if, "WHILE": _while}
 
 
 @dataclass(frozen=True)
@@ -150,7 +218,15 @@ class _Step:
 class PreparedPyTorch:
     """A model as a list of ATen calls."""
 
-    def __init__(self, model: Model, num_threads: int, *, device: str = "cpu", compiled: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        num_threads: int,
+        *,
+        device: str = "cpu",
+        compiled: bool = False,
+        is_nested: bool = False,
+    ) -> None:
         self._model = model
         self._threads = num_threads
         self._device = device
@@ -164,7 +240,7 @@ class PreparedPyTorch:
         with torch.device(device):
             self._steps = [
                 _Step(
-                    _builder(model, operation),
+                    (_nested if is_nested else _builder)(model, operation),
                     operation.inputs,
                     operation.outputs,
                     tuple(_torch_type(model.operands[o]) for o in operation.outputs),
@@ -183,6 +259,12 @@ class PreparedPyTorch:
         if self._threads > 1:
             let_threads_go()
         return deliver(results, self._model.output_operands, outputs)
+
+    def compute(self, inputs: Sequence[Any]) -> list[Any]:
+        """Tensors for tensors, as a referenced model: none comes back that was given."""
+        known = {*self._model.inputs, *self._constants}
+        results = zip(self._model.outputs, self._compute_in_turn(inputs))
+        return [tensor.clone() if i in known else tensor for i, tensor in results]
 
     def _compute_in_turn(self, inputs: Sequence[Any]) -> list[Any]:
         """Outputs as tensors; an ExecutionError names the operation that fails."""

@@ -127,9 +127,16 @@ class ReferenceDriver:
         return [self._verdict(model, operation) for operation in model.operations]
 
     def _verdict(self, model: Model, operation: Operation) -> Verdict:
-        if operation.type in OPERATIONS or model.body(operation) is not None:
-            return ACCEPT
-        return Reject(f"{operation.type}: an extension, the reference knows NNAPI's operations only")
+        if operation.type not in OPERATIONS and model.body(operation) is None:
+            return Reject(f"{operation.type}: an extension, the reference knows NNAPI's operations only")
+        for body in model.referenced(operation):
+            for inner in body.operations:
+                verdict = self._verdict(body, inner)
+                if isinstance(verdict, Reject):
+                    return Reject(
+                        f"{operation.type.rpartition('/')[2]}: in {body.name or 'its model'}: {verdict.reason}"
+                    )
+        return ACCEPT
 
     def estimate(self, model: Model) -> Estimate:
         """NumPy reaches about 5 G multiply-accumulates a second; every operation costs 50 us."""
