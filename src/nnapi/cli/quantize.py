@@ -136,7 +136,16 @@ def _print(report: Report, level: int | None, images: ImageOptions | None) -> No
         seen = ", ".join(f"{low:g}..{high:g}" for low, high in report.ranges)
         how = "" if images is None else f"; images: {images.describe()}, {images.source}"
         say(f"calibration: {report.calibrated} examples, inputs {seen}{how}")
-    say(f"{report.recipe}: weights {size(report.bytes_before)} -> {size(report.bytes_after)}, {level_name(level)}")
+    saved = 1 - report.bytes_after / max(report.bytes_before, 1)
+    say(
+        f"{report.recipe}: weights {size(report.bytes_before)} -> {size(report.bytes_after)} ({saved:.0%} saved), "
+        f"{level_name(level)}"
+    )
+    (low, all_), (work, total) = report.operations, report.macs
+    share = f", {work / total:.0%} of the multiply-accumulates" if total else ""
+    say(f"{low} of {all_} operations{share} in {report.precision}")
+    if report.agreement is not None:
+        say(f"answers: {report.agreement:.2%} as the float model's")
     for k, value in enumerate(report.outputs):
         parts = [p for p in report.parts if p.output == k]
         which = ", the worst part" if parts else ""

@@ -20,16 +20,19 @@ from nnapi.quantization.data import BUFFER, FITTED, KEPT, Example, Seen, mirrore
 from nnapi.quantization.decide import decide, half_types, integer_row
 from nnapi.quantization.equalize import equalize
 from nnapi.quantization.integer import integer_types
+from nnapi.quantization.islands import islands
 from nnapi.quantization.masks import clip_masks
 from nnapi.quantization.multiply import multiply
 from nnapi.quantization.observe import observe
 from nnapi.quantization.params import Table, digest, read_table
-from nnapi.quantization.recipe import Recipe, read_recipe
+from nnapi.quantization.recipe import INTEGERS, Recipe, read_recipe
 from nnapi.quantization.rounding import Fitter
-from nnapi.quantization.sensitivity import fewest_floats
+from nnapi.quantization.sensitivity import fewest_floats, in_floats
+from nnapi.quantization.sizes import footprint
 
 Progress = Callable[[str, int], object]
 """Hears which stage is at work and how many examples or layers it has done."""
+NOTHING: Final = "no operation computes in integers"
 SHARED: Final = 16
 """Examples from which on a mixture is judged on others than those that chose ranges."""
 
@@ -119,12 +122,18 @@ def quantize_model(
         rest = (example for example, _ in stream)
         ranges = observe(prepared, chain(chosen_by, rest), recipe, lambda n: tell("observe", n))
         known = replace(decide(prepared, ranges, recipe), weights=weights)
+        known = in_floats(known, islands(prepared, known))
         if recipe.mixed:
             known = fewest_floats(
                 prepared, known, recipe, judged_by, lambda t: finish(t).model,
                 labels=judged_labels, progress=lambda n: tell("measure", n),
             )  # fmt: skip
-    return finish(known)
+            if footprint(finish(known).model) >= footprint(prepared):
+                known = in_floats(known, {n: NOTHING for n, c in known.operations.items() if c.precision in INTEGERS})
+    result = finish(known)
+    if not any(c.precision in INTEGERS for c in known.operations.values()):
+        result = replace(result, warnings=(*result.warnings, f"{recipe.name}: nothing is gained: {NOTHING}"))
+    return result
 
 
 def prepare(model: Model, recipe: Recipe) -> Model:

@@ -10,11 +10,14 @@ import numpy as np
 
 from nnapi.errors import QuantizeError
 from nnapi.ir.model import Model
+from nnapi.ir.subgraph import extract
+from nnapi.ir.work import macs
 from nnapi.ops.numeric import dequantize
 from nnapi.quantization.data import Example
 from nnapi.quantization.expose import Exposed
 from nnapi.quantization.judge import Judge, accuracy, quantized_inputs, real_outputs
 from nnapi.quantization.quantize import Quantized
+from nnapi.quantization.sizes import size
 
 PLOTTED_BINS: Final = 48
 Shape = tuple[float, float, tuple[int, ...]]
@@ -63,6 +66,14 @@ class Report:
     """Of those, each input's lowest and highest value."""
     parts: tuple[PartRow, ...] = ()
     """Of outputs that join several."""
+    agreement: float | None = None
+    """The share of answers that are the float model's, of an output with classes; else of variation explained."""
+    operations: tuple[int, int] = (0, 0)
+    """How many compute in the recipe's precision, and how many there are."""
+    macs: tuple[int, int] = (0, 0)
+    """Their multiply-accumulates, and all."""
+    precision: str = ""
+    """The recipe's."""
 
     @property
     def floats(self) -> list[Row]:
@@ -98,11 +109,13 @@ def measure(
     shares: tuple[float | None, float | None] = (None, None)
     ratios, shapes = _compared(quantized, examples) if examples else ({}, {})
     parts: list[PartRow] = []
+    agreement = None
     if examples:
         judge = Judge(before, examples, labels)
         actual = real_outputs(quantized.model, examples)
         parts = [PartRow(p.output, p.name, ratio) for p, ratio in zip(judge.parts, judge.ratios(actual))]
         outputs = tuple(min(p.sqnr for p in parts if p.output == k) for k in range(len(before.outputs)))
+        agreement = min(a.value for a in judge.agreements(actual))
         if labels is not None:
             shares = judge.accuracy, accuracy(actual, labels)
     rows = []
@@ -117,23 +130,17 @@ def measure(
     seen = quantized.seen
     return Report(
         quantized.recipe.name, tuple(rows), outputs, *sizes, *shares, len(examples), seen.count, tuple(seen.ranges),
-        tuple(p for p in parts if sum(q.output == p.output for q in parts) > 1),
+        tuple(p for p in parts if sum(q.output == p.output for q in parts) > 1), agreement, *_computed(quantized),
+        quantized.recipe.activations,
     )  # fmt: skip
 
 
-def size(model: Model) -> int:
-    """Bytes of all constants, each counted once; bodies of control flow and composites included."""
-    seen: dict[int, int] = {}
-
-    def add(model: Model) -> None:
-        for operand in model.operands:
-            if isinstance(operand.value, Model):
-                add(operand.value)
-            elif isinstance(operand.value, np.ndarray):
-                seen[id(operand.value)] = operand.value.nbytes
-
-    add(model)
-    return sum(seen.values())
+def _computed(quantized: Quantized) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Operations and multiply-accumulates: in the recipe's precision, and all."""
+    model, choices = quantized.prepared, quantized.table.operations
+    work = {n: macs(extract(model, [n]).model) for n in choices}
+    low = [n for n, choice in choices.items() if choice.precision == quantized.recipe.activations]
+    return (len(low), len(choices)), (sum(work[n] for n in low), sum(work.values()))
 
 
 def _compared(quantized: Quantized, examples: Sequence[Example]) -> tuple[dict[int, float], dict[int, Shape]]:

@@ -15,6 +15,7 @@ from nnapi.errors import QuantizeError
 from nnapi.ir.model import Model
 from nnapi.quantization.apply import apply
 from nnapi.quantization.data import Example
+from nnapi.quantization.islands import islands
 from nnapi.quantization.judge import Judge
 from nnapi.quantization.params import Choice, Table
 from nnapi.quantization.recipe import Recipe
@@ -38,25 +39,34 @@ def fewest_floats(
 ) -> Table:
     """`table` with as few operations in float32 as reach what the recipe asks for on `examples`.
 
-    That is `recipe.target_sqnr` dB, or with `labels` (one per example) at most `recipe.max_loss` of accuracy lost, of
-    the model that `finish` makes of a table. Raises QuantizeError where not even all operations in floats reach it.
+    That is with `labels` (one per example) at most `recipe.max_loss` of accuracy lost, else `recipe.target_sqnr` dB, or
+    where that is 0 the answers of the float model; of the model that `finish` makes of a table. Raises QuantizeError
+    where not even all operations in floats reach it.
     """
     judge = Judge(model, examples, labels)
+
+    def is_reached(table: Table) -> bool:
+        result = finish(table)
+        if labels is not None:
+            return judge.lost(result) <= recipe.max_loss
+        if recipe.target_sqnr:
+            return judge.sqnr(result) >= recipe.target_sqnr
+        return judge.agrees(result, recipe.max_loss)
+
+    if is_reached(table):
+        return table
     measured = _Sensitivities(model, table, recipe, Judge(model, examples[:MEASURED]), progress).measured()
     worst = sorted(measured, key=lambda n: -measured[n])
 
     def mixture(count: int) -> Table:
-        return in_floats(table, {n: REASON.format(_decibels(measured[n])) for n in worst[:count]})
+        mixed = in_floats(table, {n: REASON.format(_decibels(measured[n])) for n in worst[:count]})
+        return in_floats(mixed, islands(model, mixed, idle=True))
 
-    def is_reached(count: int) -> bool:
-        result = finish(mixture(count))
-        return judge.sqnr(result) >= recipe.target_sqnr if labels is None else judge.lost(result) <= recipe.max_loss
-
-    low, high = 0, len(worst)
+    low, high = 1, len(worst)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if is_reached(middle) else (middle + 1, high)
-    if low == len(worst) and not is_reached(low):
+        low, high = (low, middle) if is_reached(mixture(middle)) else (middle + 1, high)
+    if low >= len(worst) and not is_reached(mixture(low)):
         raise QuantizeError(f"no mixture reaches {recipe.target_sqnr:g} dB", hint="lower target_sqnr")
     return mixture(low)
 
