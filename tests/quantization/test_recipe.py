@@ -37,6 +37,11 @@ def test_named_recipes_say_what_they_do(name: str) -> None:
         pytest.param({"overrides": [{"type": "CONV_9D"}]}, "no operation type 'CONV_9D'", id="operation"),
         pytest.param({"overrides": [{"name": "a", "type": "ADD"}]}, "must have one of", id="two matchers"),
         pytest.param({"overrides": [{"name": "a", "precision": "int2"}]}, "precision is 'int2'", id="precision"),
+        pytest.param({"overrides": [{"type": []}]}, "every value must be a word", id="a list for a type"),
+        pytest.param({"overrides": [3]}, "must have one of name, type, pattern", id="a number for an override"),
+        pytest.param({"base": []}, "no base", id="a list for a base"),
+        pytest.param(None, "recipe is None; known: .*int8", id="nothing"),
+        pytest.param(b"int8", "recipe is b'int8'", id="bytes"),
         pytest.param("/no/such/recipe.json", "cannot read recipe", id="file"),
     ],
 )
@@ -61,3 +66,14 @@ def test_recipes_come_from_files(tmp_path: Path) -> None:
 def test_overrides_match(matcher: dict[str, str], matches: bool) -> None:
     recipe = read_recipe({"base": "int8", "overrides": [matcher]})
     assert (recipe.override(Operation("ADD", (), (), "stem")) is not None) == matches
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"level": ', "3", "[]", "\ufeff{}", ""],
+    ids=["deep", "half", "number", "list", "mark", "empty"],
+)
+def test_files_of_another_shape(text: str, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(QuantizeError, match=r"recipe .*r\.json"):
+        read_recipe(tmp_path / "r.json")

@@ -130,10 +130,22 @@ class _Applying:
             raise QuantizeError(f"the table has no parameters of operand {i}", operation=operation.label)
         return params
 
+    def _filter(self, n: int) -> tuple[Params, ...]:
+        """One for the whole filter, or one for each channel."""
+        operation, params = self.model.operations[n], self.table.filters.get(n, ())
+        channels = self.model.operands[operation.inputs[1]].dimensions[CHANNEL_AXIS[operation.type]]
+        if len(params) not in (1, channels):
+            problem = f"the table has {len(params)} scales of the filter, must have 1 or {channels}"
+            raise QuantizeError(problem, operation=operation.label)
+        return params
+
     def _integer(self, n: int, operation: Operation) -> None:
         call = self.model.call(operation)
         outputs = [i for i in operation.outputs if self.model.operands[i].type == F32]
-        storage = self._params((outputs or [i for i in operation.inputs if i in self.table.operands])[0], operation)
+        stored = outputs or [i for i in operation.inputs if i in self.table.operands]
+        if not stored:
+            raise QuantizeError("the table has no parameters of its operands", operation=operation.label)
+        storage = self._params(stored[0], operation)
         row = _row(call, storage.type, (n in self.table.filters and self.table.filters[n][0].type) or None)
         joined = call.op.name in JOINS
         inputs = list(operation.inputs)
@@ -146,9 +158,9 @@ class _Applying:
             position = at.start
             if param.type == "W":
                 axis = CHANNEL_AXIS[call.op.name]
-                inputs[position] = self.graph.operand(stored_filter(call["filter"], self.table.filters[n], axis))
+                inputs[position] = self.graph.operand(stored_filter(call["filter"], self._filter(n), axis))
             elif param.type == "B":
-                inputs[position] = self.graph.operand(stored_bias(call["bias"], x, self.table.filters[n]))
+                inputs[position] = self.graph.operand(stored_bias(call["bias"], x, self._filter(n)))
             elif param.name == "pad_value":
                 inputs[position] = self.graph.scalar(
                     INT32, int(quantize(call.array("pad_value"), storage.of(Operand(F32))))
@@ -179,7 +191,7 @@ class _Applying:
     def _dequantized(self, operation: Operation, n: int) -> int:
         """The filter in 8 bits, and a DEQUANTIZE of it."""
         filter = self.graph.operands[operation.inputs[1]]
-        stored = self.graph.operand(stored_filter(filter, self.table.filters[n], CHANNEL_AXIS[operation.type]))
+        stored = self.graph.operand(stored_filter(filter, self._filter(n), CHANNEL_AXIS[operation.type]))
         real = self.graph.operand(replace(filter, value=None, name=""))
         name = f"{operation.name}.filter" if operation.name else ""
         self.graph.emit(Operation("DEQUANTIZE", (stored,), (real,), name))

@@ -134,7 +134,7 @@ def read_table(path: str | os.PathLike[str], model: Model) -> Table:
     """A table that `save` wrote, for the same model; QuantizeError where it does not fit."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise QuantizeError(f"cannot read table {path}: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise QuantizeError(f"{path} is no table of {FORMAT}", hint="`nnapi quantize --save-table` writes one")
@@ -143,19 +143,20 @@ def read_table(path: str | os.PathLike[str], model: Model) -> Table:
         filters = {
             int(n): tuple(_params(p, f"filter of operation {n}") for p in o["filter"])
             for n, o in content["operations"].items()
-            if "filter" in o
+            if o.get("filter")
         }
         operands = {int(i): _params(o, f"operand {i}") for i, o in content["operands"].items()}
         labels = {int(n): o["name"] for n, o in content["operations"].items()}
         weights = str(content["weights"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise QuantizeError(f"table {path} lacks something or has the wrong kind of value: {error}") from error
     found = {n: o.label for n, o in enumerate(model.operations)}
     if labels != found:
         wrong = next((n for n in {*labels, *found} if labels.get(n) != found.get(n)), None)
         raise QuantizeError(f"table {path} is of another model: operation {wrong} is {found.get(wrong or 0)}")
-    if operands and max(operands) >= len(model.operands):
-        raise QuantizeError(f"table {path} names operand {max(operands)}, the model has {len(model.operands)}")
+    absent = next((i for i in operands if not 0 <= i < len(model.operands)), None)
+    if absent is not None:
+        raise QuantizeError(f"table {path} names operand {absent}, the model has {len(model.operands)}")
     return Table(operations, operands, filters, str(content.get("boundary")), weights)
 
 
@@ -180,7 +181,8 @@ def digest(model: Model) -> str:
 
 def _params(content: dict[str, Any], where: str) -> Params:
     type = OperandType[content["type"]]
-    scale, zero_point = float(np.float32(content["scale"])), int(content["zero_point"])
+    with np.errstate(all="ignore"):
+        scale, zero_point = float(np.float32(content["scale"])), int(content["zero_point"])
     low, high = type.zero_point_range
     if not type.is_quantized or not (scale > 0 and math.isfinite(scale)):
         raise QuantizeError(f"{where} has type {type.name} and scale {scale}, must be quantized and positive")
