@@ -40,7 +40,7 @@ CALLS: list[tuple[str, Any, list[torch.Tensor], list[str]]] = [
     ("64-bit indexes", lambda x, i: x.gather(1, i), [X, AT], ["gather.default"]),
     ("tensors in lists, some left out", lambda x, i: x[i[0], :, i[1]], [torch.randn(4, 2, 4), AT], ["index.Tensor"]),
     ("several outputs", lambda x: torch.kthvalue(x, 2, 1), [X], ["kthvalue.default"]),
-    ("lists of tensors", nn.GRU(4, 2), [torch.randn(2, 3, 4)], ["gru.input"]),
+    ("lists of tensors", nn.GRU(4, 2), [torch.randn(600, 3, 4)], ["gru.input"]),
     ("a type by name", lambda x: x.cumsum(0, dtype=torch.float64).float(), [X], ["cumsum.default"]),
     ("from rank 0", lambda x: torch.histc(torch.median(x), 3, -9, 9), [X], ["median.default", "histc.default"]),
     ("to rank 0", lambda x: torch.median(x), [X], ["median.default"]),

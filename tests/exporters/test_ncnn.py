@@ -23,6 +23,7 @@ from nnapi.exporters.save import save
 from nnapi.ir import composites
 from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import Model
+from nnapi.ir.recurrence import KINDS
 from nnapi.ir.verdict import Accept, Reject
 from nnapi.ops.table import OPERATIONS
 from nnapi.ops.types import F16, F32, I32, Q8, OperandType
@@ -373,6 +374,8 @@ def test_what_is_accepted_can_be_written(operation: str) -> None:
             assert not isinstance(ROWS[operation], str)
         else:
             assert verdict.reason.startswith(f"{operation}: ")
+            if operation in KINDS:  # step by step, where nothing else is in the way
+                continue
             with pytest.raises(UnsupportedOperation):
                 export_ncnn(sample.model)
 

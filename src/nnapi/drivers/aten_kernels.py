@@ -424,6 +424,18 @@ def _group_norm(inputs: Sequence[Operand]) -> Run:
     return lambda x: F.group_norm(x[0], groups, x[1], x[2], epsilon)
 
 
+def _gru(inputs: Sequence[Operand]) -> Run:
+    backward = _value(inputs[6])
+
+    def run(x: Tensors) -> Any:
+        source, *weights, h = (x[n] for n in range(6))
+        source = source.flip(0) if backward else source
+        y, last = torch.gru(source, h[None], weights, True, 1, 0.0, False, False, False)
+        return (y.flip(0) if backward else y), last[0]
+
+    return run
+
+
 def _value(operand: Operand) -> Any:
     if not isinstance(operand.value, np.ndarray):
         raise Refused("a scalar that is no constant")
@@ -440,5 +452,6 @@ COMPOSITES: Final[Mapping[str, Callable[[Sequence[Operand]], Run]]] = {
     "RMS_NORM": _rms_norm,
     "GROUP_NORM": _group_norm,
     "SCALED_DOT_PRODUCT_ATTENTION": _attention,
+    "GRU": _gru,
 }
 """Composites (ir/composites.py) that this engine has natively; of each, the inputs before the body are at hand."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from nnapi.errors import ModelError, UnsupportedOperation
 from nnapi.ir.model import Model, Operation
+from nnapi.ir.recurrence import unrolled
 from nnapi.ir.verdict import ACCEPT, Reject, Verdict
 from nnapi.ops.op import Call
 from nnapi.ops.types import Array, Operand, OperandType
@@ -137,9 +138,9 @@ class BaseLowering(ABC, Generic[N]):
     def lower_or_refuse(self, operation: Operation) -> None:
         """Lower one operation by its row, or by its body where there is none."""
         row = self.rows.get(operation.type, f"not mapped to {self.node.format} here")
-        body = self.model.body(operation) if self.expand else None
-        if body is not None and isinstance(row, str):
-            self.lower_body(operation, body)
+        body = self.body(operation) if self.expand and isinstance(row, str) else None
+        if body is not None:
+            self.lower_body(operation, *body)
             return
         if isinstance(row, str):
             raise Refused(row)
@@ -153,9 +154,17 @@ class BaseLowering(ABC, Generic[N]):
     def problems(self, node: N, row: BaseRow[N]) -> Iterator[str]:
         """Why the operation cannot be lowered, before that is tried."""
 
+    def body(self, operation: Operation) -> tuple[Model, Sequence[int]] | None:
+        """The operation in others, and the operands that are the inputs of that; None where there is no such form."""
+        steps = unrolled(self.model, operation)
+        if steps is not None:
+            return steps
+        body = self.model.body(operation)
+        return None if body is None else (body, operation.inputs[:-1])
+
     @abstractmethod
-    def lower_body(self, operation: Operation, body: Model) -> None:
-        """The operations of a composite's body, in the graph around it."""
+    def lower_body(self, operation: Operation, body: Model, inputs: Sequence[int]) -> None:
+        """The operations of a body, its inputs the operands given, in the graph around it."""
 
     def lower_all(self, operations: Iterable[Operation]) -> None:
         """The operations of a body; Refused for the first that cannot be lowered."""

@@ -10,6 +10,7 @@
 | LAYER_NORM | x, gamma, beta, epsilon FLOAT32 | over the dimensions that gamma [...] has |
 | RMS_NORM | x, gamma, epsilon FLOAT32 | x * gamma / sqrt(mean of x * x + epsilon), likewise |
 | GROUP_NORM | x [N, C, ...], gamma [C], beta [C], groups INT32, epsilon FLOAT32 | over each group of channels |
+| GRU | x [T, N, I], weights [3 H, I], recurrent weights [3 H, H], two biases [3 H], h [N, H], backward BOOL | outputs [T, N, H] and the last [N, H]; the gates reset, update and new, as PyTorch defines them |
 | SCALED_DOT_PRODUCT_ATTENTION | query [B, H, T, D], key [B, H, S, D], value [B, H, S, E], scale FLOAT32, causal BOOL, and perhaps mask | softmax(scale * query * key' + mask) * value [B, H, T, E] |
 
 An engine recognises `org.nnapi.composite/NAME` and reads the scalars; all others run the body, which is the last input
@@ -28,11 +29,12 @@ import numpy as np
 from nnapi.errors import ModelError
 from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import COMPOSITE
+from nnapi.ir.recurrence import Plain, gru_cell, sequence
 from nnapi.ops.numeric import NONE
 from nnapi.ops.types import BOOL, FLOAT32, INT32, Operand, OperandType
 
-Body = Callable[..., Ref]
-"""(builder, one Ref per tensor) -> the result."""
+Body = Callable[..., Ref | tuple[Ref, ...]]
+"""(builder, one Ref per tensor) -> the result, or several."""
 
 ERFC_SCALE: Final = 0.39
 ERFC: Final = (0.2351357855, 0.09256810448, 0.6466403035, -0.6318116881, 0.8844720344, -0.2270045315)
@@ -140,6 +142,29 @@ def attention(
     return _composite(b, "SCALED_DOT_PRODUCT_ATTENTION", [query, key, value], scalars, body, name, extra)
 
 
+def gru(
+    b: Builder,
+    x: Ref,
+    weights: Ref,
+    recurrent: Ref,
+    bias: Ref,
+    recurrent_bias: Ref,
+    h: Ref,
+    *,
+    backward: bool = False,
+    name: str = "",
+) -> tuple[Ref, ...]:
+    """x [T, N, I], h [N, H] -> the outputs [T, N, H] and the last of them [N, H]; T must be known."""
+
+    def body(i: Builder, x: Ref, *rest: Ref) -> tuple[Ref, ...]:
+        p = Plain(i)
+        y, last = sequence(p, x, gru_cell(p, *rest[:4]), rest[4:], backward=backward)
+        return y, *(v for v in last if isinstance(v, Ref))
+
+    tensors = [x, weights, recurrent, bias, recurrent_bias, h]
+    return _composites(b, "GRU", tensors, [(BOOL, backward)], body, name)
+
+
 def _composite(
     b: Builder,
     kind: str,
@@ -149,15 +174,28 @@ def _composite(
     name: str,
     extra: Sequence[Ref] = (),
 ) -> Ref:
+    return _composites(b, kind, tensors, scalars, body, name, extra)[0]
+
+
+def _composites(
+    b: Builder,
+    kind: str,
+    tensors: Sequence[Ref],
+    scalars: Sequence[tuple[OperandType, float]],
+    body: Body,
+    name: str,
+    extra: Sequence[Ref] = (),
+) -> tuple[Ref, ...]:
     """Write the extension operation: tensors, scalars, extra tensors, and the model that `body` writes of them."""
     inputs = [*tensors, *(b.scalar(type, value) for type, value in scalars), *extra]
     inner = Builder(kind)
     refs = [inner.input_operand(replace(r.operand, name="")) for r in inputs]
-    result = body(inner, *(r for r in refs if r.type.is_tensor))
-    inner.output(result)
+    written = body(inner, *(r for r in refs if r.type.is_tensor))
+    results = (written,) if isinstance(written, Ref) else written
+    inner.output(*results)
     inputs.append(b.model(inner.finish(check=False)))  # verified with the model around it
-    output = Operand(result.type, result.operand.dimensions, name=name)
-    return b.add_raw(COMPOSITE + kind, inputs, [output], name=name)[0]
+    outputs = [Operand(result.type, result.operand.dimensions, name=name) for result in results]
+    return b.add_raw(COMPOSITE + kind, inputs, outputs, name=name)
 
 
 def _erf(b: Builder, x: Ref) -> Ref:

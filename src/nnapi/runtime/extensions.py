@@ -22,6 +22,7 @@ from nnapi.runtime.codes import bad_data
 
 COMPOSITES: Final = (
     "ERF", "GELU", "SILU", "MISH", "SOFTPLUS", "LAYER_NORM", "RMS_NORM", "GROUP_NORM", "SCALED_DOT_PRODUCT_ATTENTION",
+    "GRU",
 )  # fmt: skip
 """In the order of their codes, which must not change."""
 OEM_CODE: Final = 10000

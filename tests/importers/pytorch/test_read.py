@@ -273,7 +273,6 @@ def test_vmap_is_resolved() -> None:
 EXTENSIONS: list[tuple[str, Any, list[Any], list[str]]] = [
     ("conv3d", nn.Conv3d(1, 2, 2), [(1, 1, 3, 3, 3)], ["conv3d.default"]),
     ("cumsum", lambda x: x.cumsum(1), [(2, 3)], ["cumsum.default"]),
-    ("gru", nn.GRU(3, 4), [(2, 1, 3)], ["gru.input"]),
     ("beside NNAPI's operations", lambda x: F.relu(x).cumsum(0) + 1, [(2, 3)], ["cumsum.default"]),
     ("a sum of integers", lambda x: x.sum(), [torch.arange(3)], ["sum.default"]),
 ]

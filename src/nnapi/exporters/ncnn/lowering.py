@@ -239,9 +239,9 @@ class Lowering(BaseLowering[Node]):
         if not node.operation.is_extension:
             yield from node.omissible()
 
-    def lower_body(self, operation: Operation, body: Model) -> None:
+    def lower_body(self, operation: Operation, body: Model, inputs: Sequence[int]) -> None:
         inner = Lowering(body, self.net, self.rows, expand=True)
-        inner.blobs = {i: self.blob(o) for i, o in zip(body.inputs, operation.inputs[:-1]) if self._flows(o)}
+        inner.blobs = {i: self.blob(o) for i, o in zip(body.inputs, inputs) if self._flows(o)}
         inner.lower_all(body.operations)
         for index, outer in zip(body.outputs, operation.outputs, strict=True):
             self.blobs[outer] = inner.blob(index)

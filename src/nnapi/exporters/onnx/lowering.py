@@ -299,8 +299,8 @@ class Lowering(BaseLowering[Node]):
         value = self.form(index)
         return value if self.file.is_written(self.graph, value) else self.emit("Identity", [value])[0]
 
-    def lower_body(self, operation: Operation, body: Model) -> None:
-        values = [None if self.operands[i].is_omitted else self.form(i) for i in operation.inputs[:-1]]
+    def lower_body(self, operation: Operation, body: Model, inputs: Sequence[int]) -> None:
+        values = [None if self.operands[i].is_omitted else self.form(i) for i in inputs]
         inner = Lowering.within(self, body, self.graph, values)
         inner.lower_all(inner.model.operations)
         for index, outer in zip(body.outputs, operation.outputs, strict=True):

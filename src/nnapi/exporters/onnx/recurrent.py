@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from nnapi.exporters.onnx.lowering import FLOAT, Node, Row
+from nnapi.exporters.onnx.lowering import FLOAT, LARGEST, Node, Row
 from nnapi.exporters.onnx.writer import ABSENT, Value
+from nnapi.ir.model import COMPOSITE
 from nnapi.ops.lstm import BIASES, GATES
 from nnapi.ops.numeric import NONE, RELU, RELU1, RELU6
 from nnapi.ops.recurrent import SIGMOID, TANH
@@ -137,7 +138,7 @@ def _rnn(node: Node) -> None:
     _write(node, h, 1)
 
 
-def _native_lstm(node: Node, prefix: str, aux: bool, direction: str) -> dict[str, Any] | None:
+def _native_lstm(node: Node, prefix: str, aux: bool) -> dict[str, Any] | None:
     """The inputs and attributes of ONNX's LSTM; None where that computes something else."""
     extras = ("cell_to_output_weights", "output_layer_norm_weights", "projection_weights")
     if node.scalar("activation") != TANH or node.scalar("cell_clip") or any(_has(node, prefix + e) for e in extras):
@@ -167,11 +168,11 @@ def _native_lstm(node: Node, prefix: str, aux: bool, direction: str) -> dict[str
             stacked(lambda g: f"{prefix}recurrent_to_{g}_weights"),
             node.emit("Concat", [bias, zeros], axis=0),
         ],
-        "attributes": {"hidden_size": units, "direction": direction},
+        "attributes": {"hidden_size": units},
     }
 
 
-def _native_rnn(node: Node, prefix: str, aux: bool, direction: str) -> dict[str, Any] | None:
+def _native_rnn(node: Node, prefix: str, aux: bool) -> dict[str, Any] | None:
     """The inputs and attributes of ONNX's RNN; None where that has no such activation."""
     code = node.scalar("activation")
     if code not in NATIVE:
@@ -183,7 +184,7 @@ def _native_rnn(node: Node, prefix: str, aux: bool, direction: str) -> dict[str,
     return {
         "type": "RNN",
         "weights": [weights, _value(node, f"{prefix}recurrent_weights"), bias],
-        "attributes": {"hidden_size": units, "direction": direction, "activations": [NATIVE[code]]},
+        "attributes": {"hidden_size": units, "activations": [NATIVE[code]]},
     }
 
 
@@ -205,15 +206,10 @@ def _direction(node: Node, kind: _Kind, prefix: str, x: Value, steps: int | None
     """x [time, batch, input] -> outputs [time, batch, output] and the last state."""
     backward = prefix == "bw_"
     state = tuple(_value(node, prefix + name) for name in kind.states)
-    native = kind.native(node, prefix, aux, "reverse" if backward else "forward")
+    native = kind.native(node, prefix, aux)
     zeroth = node.ints([0])
-    if native is not None:  # its weights and states have a dimension for the direction
-        given = [node.emit("Unsqueeze", [v, zeroth]) for v in (*native["weights"], *state)]
-        results = node.emit_many(
-            native["type"], [x, *given[:3], ABSENT, *given[3:]], 1 + len(state), **native["attributes"]
-        )
-        outputs = node.emit("Squeeze", [results[0], node.ints([1])])
-        return outputs, tuple(node.emit("Squeeze", [v, zeroth]) for v in results[1:])
+    if native is not None:
+        return _run_native(node, native, x, state, backward=backward)
     if steps is None:
         node.unknown("the number of time steps is not known")
     if steps > MAX_STEPS:
@@ -225,6 +221,56 @@ def _direction(node: Node, kind: _Kind, prefix: str, x: Value, steps: int | None
         state = step(node.emit("Squeeze", [parts[t], zeroth]), state)
         outputs_at[t] = node.emit("Unsqueeze", [state[0], zeroth])
     return node.emit("Concat", [outputs_at[t] for t in range(steps)], axis=0), state
+
+
+def _run_native(
+    node: Node, native: Mapping[str, Any], x: Value, state: State, *, backward: bool
+) -> tuple[Value, State]:
+    """ONNX's own layer, whose weights and states have a dimension for the direction.
+
+    Backward it gets the steps of x the other way round: OpenVINO mixes up the samples of a batch otherwise.
+    """
+    zeroth = node.ints([0])
+    if backward:
+        x = _turned_round(node, x)
+    given = [node.emit("Unsqueeze", [v, zeroth]) for v in (*native["weights"], *state)]
+    results = node.emit_many(
+        native["type"], [x, *given[:3], ABSENT, *given[3:]], 1 + len(state), **native["attributes"]
+    )
+    outputs = node.emit("Squeeze", [results[0], node.ints([1])])
+    if backward:
+        outputs = _turned_round(node, outputs)
+    return outputs, tuple(node.emit("Squeeze", [v, zeroth]) for v in results[1:])
+
+
+def _turned_round(node: Node, x: Value) -> Value:
+    """x [T, ...], the last step first."""
+    return node.emit("Slice", [x, node.ints([-1]), node.ints([-LARGEST]), node.ints([0]), node.ints([-1])])
+
+
+def _gru(node: Node) -> None:
+    """The composite: x, weights, recurrent weights, two biases, state, backward. ONNX has the update gate first."""
+    x, weights, recurrent, bias, recurrent_bias, h = (node.lowering.form(i) for i in node.operation.inputs[:6])
+    backward = node.inputs[6].value
+    if not isinstance(backward, np.ndarray):
+        node.refuse("the direction is not a constant, must be")
+
+    def gates(value: Value) -> Value:
+        reset, update, new = node.emit_many("Split", [value], 3, axis=0, num_outputs=3)
+        return node.emit("Concat", [update, reset, new], axis=0)
+
+    native = {
+        "type": "GRU",
+        "weights": [
+            gates(weights),
+            gates(recurrent),
+            node.emit("Concat", [gates(bias), gates(recurrent_bias)], axis=0),
+        ],
+        "attributes": {"hidden_size": node.inputs[2].dimensions[1], "linear_before_reset": 1},
+    }
+    y, (last,) = _run_native(node, native, x, (h,), backward=bool(backward))
+    for n, value in enumerate((y, last)[: len(node.outputs)]):
+        node.write(value, n)
 
 
 def _time_first(node: Node, x: Value) -> Value:
@@ -295,6 +341,7 @@ def _svdf(node: Node) -> None:
 
 
 ROWS = {
+    COMPOSITE + "GRU": Row(_gru, FLOAT),
     "RNN": Row(_rnn, FLOAT),
     "LSTM": Row(_lstm, FLOAT),
     "SVDF": Row(_svdf, FLOAT),

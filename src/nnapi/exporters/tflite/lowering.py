@@ -142,11 +142,9 @@ class Lowering(BaseLowering[Node]):
                 yield "layout is NCHW, TFLite's kernels are NHWC"
             yield from node.omissible()
 
-    def lower_body(self, operation: Operation, body: Model) -> None:
+    def lower_body(self, operation: Operation, body: Model, inputs: Sequence[int]) -> None:
         inner = Lowering(body, self.file, self.rows, expand=True, graph=self.graph)
-        for index, outer in zip(
-            (*body.inputs, *body.outputs), (*operation.inputs[:-1], *operation.outputs), strict=True
-        ):
+        for index, outer in zip((*body.inputs, *body.outputs), (*inputs, *operation.outputs), strict=True):
             inner._tensors[index] = self.tensor(outer)
         inner.lower_all(body.operations)
 

@@ -10,6 +10,7 @@ from nnapi.importers.pytorch.convolution import zeros
 from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.slicing import join, pieces, window
 from nnapi.importers.pytorch.tensor import Inexpressible, Tensor, operand_of
+from nnapi.ir import composites
 from nnapi.ops.numeric import RELU
 
 TANH: Final = 4
@@ -32,6 +33,10 @@ class Layers(NamedTuple):
     def directions(self) -> int:
         return 2 if self.is_bidirectional else 1
 
+    def require_eval(self) -> None:
+        if self.train and self.dropout > 0:
+            raise ModelError("drops at random, as in training", hint="call module.eval() before loading")
+
 
 Weights = Callable[[Emitter, Sequence[Tensor], bool], dict[str, Any]]
 """(the weights of one layer in one direction, whether there are biases) -> the operation's inputs."""
@@ -48,10 +53,8 @@ def _run(
     given: dict[str, Any],
 ) -> tuple[Tensor | None, ...]:
     """Layer after layer: what the last gives, and the last of each of `states` [layers * directions, N, ...]."""
-    if layers.train and layers.dropout > 0:
-        raise ModelError("drops at random, as in training", hint="call module.eval() before loading")
-    is_batch = x.rank == 3
-    y = x if is_batch else e.reshape(x, (x.shape[0], 1, x.shape[1]))
+    layers.require_eval()
+    y, is_batch = _as_batch(e, x)
     time_major = not (is_batch and layers.is_batch_first)
     prefixes = ("fw_", "bw_") if layers.is_bidirectional else ("",)
     size = len(params) // (layers.depth * layers.directions)
@@ -76,6 +79,11 @@ def _run(
             last[i % len(states)].append(e.reshape(state, (1, *state.shape)))
     ends = [e.reshape(join(e, s, 0), e.result[1 + i][0]) if s else None for i, s in enumerate(last)]
     return (e.reshape(y, e.shape), *ends)
+
+
+def _as_batch(e: Emitter, x: Tensor) -> tuple[Tensor, bool]:
+    """x with a batch, and whether it had one."""
+    return (x, True) if x.rank == 3 else (e.reshape(x, (x.shape[0], 1, x.shape[1])), False)
 
 
 def _state(e: Emitter, state: Tensor, at: int) -> Tensor:
@@ -124,6 +132,33 @@ def _rnn_weights(e: Emitter, params: Sequence[Tensor], has_biases: bool) -> dict
     return {"weights": own, "recurrent_weights": recurrent, "bias": bias}
 
 
+def gru(e: Emitter, x: Tensor, state: Tensor, params: Sequence[Tensor], *rest: Any) -> Any:
+    """x [T, N, I] or [N, T, I] -> the outputs, and the last one of each layer and direction; a composite each."""
+    layers = Layers(*rest)
+    layers.require_eval()
+    y, is_batch = _as_batch(e, x)
+    swapped = is_batch and layers.is_batch_first
+    y = e.permute(y, (1, 0, 2)) if swapped else y
+    size = len(params) // (layers.depth * layers.directions)
+    last: list[Tensor] = []
+    for layer in range(layers.depth):
+        outputs: list[Tensor] = []
+        for d in range(layers.directions):
+            at = layer * layers.directions + d
+            own, recurrent, *biases = params[at * size : (at + 1) * size]
+            biases = biases or [zeros(e, own.size(0), own)] * 2
+            inputs = [e.operand(t) for t in (y, own, recurrent, *biases, _state(e, state, at))]
+            try:
+                written = composites.gru(e.builder, *inputs, backward=d == 1, name=e.name)
+            except ModelError as error:
+                raise Inexpressible(error.message) from error
+            outputs.append(e.unwrap(written[0]))
+            last.append(e.reshape(e.unwrap(written[1]), (1, *e.unwrap(written[1]).shape)))
+        y = join(e, outputs, 2)
+    y = e.permute(y, (1, 0, 2)) if swapped else y
+    return e.reshape(y, e.shape), e.reshape(join(e, last, 0), e.result[1][0])
+
+
 def _sum(e: Emitter, biases: Sequence[Tensor]) -> Tensor:
     if any(b.value is None for b in biases):
         raise Inexpressible("its biases are not constant")
@@ -131,6 +166,7 @@ def _sum(e: Emitter, biases: Sequence[Tensor]) -> Tensor:
 
 
 FUNCTIONS = {
+    "aten.gru.input": gru,
     "aten.lstm.input": lstm,
     "aten.rnn_tanh.input": rnn(TANH),
     "aten.rnn_relu.input": rnn(RELU),
