@@ -192,6 +192,7 @@ def test_every_file_takes_recurrent_layers(name: str, suffix: str, tmp_path: Pat
             assert min(np.abs(f - right).max() for f in found if f.shape == right.shape) < TOLERANCE
 
 
+@pytest.mark.filterwarnings("ignore::nnapi.quantization.quantize.QuantizeWarning")  # in floats, and says so
 @pytest.mark.parametrize("recipe", ["int8", "uint8", "int16x8", "mixed", "dynamic_range", "fp16"])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_every_recipe_takes_recurrent_layers(cell: str, recipe: str) -> None:
