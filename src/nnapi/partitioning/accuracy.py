@@ -47,18 +47,26 @@ def difference(model: Model, expected: Sequence[Array], actual: Sequence[Array],
     if len(actual) != len(expected):
         return f"{len(actual)} outputs, {len(expected)} expected"
     origins = Origins(model)
-    for i, wanted, given in zip(model.outputs, expected, actual):
-        operand, got = model.operands[i], np.asarray(given)
-        name = f"output {operand.name or model.operations[-1].label}"
-        if got.shape != wanted.shape or got.dtype != wanted.dtype:
-            return f"{name}: {got.dtype}{list(got.shape)}, must be {wanted.dtype}{list(wanted.shape)}"
-        wanted, got = _as_real(operand, wanted), _as_real(operand, got)
-        for limit, step, where in _parts(origins, i, wanted.shape, relaxed=relaxed):
-            problem = compare(wanted, got, limit, step) if where is None else (
-                compare(wanted[where], got[where], limit, step)
-            )  # fmt: skip
-            if problem is not None:
-                return f"{name}: {problem}"
+    for i, wanted, got in zip(model.outputs, expected, actual):
+        problem = differs(origins, i, wanted, np.asarray(got), relaxed=relaxed)
+        if problem is not None:
+            return f"output {model.operands[i].name or model.operations[-1].label}: {problem}"
+    return None
+
+
+def differs(origins: Origins, operand: int, expected: Array, actual: Array, *, relaxed: bool) -> str | None:
+    """What is wrong with values of an operand, or with some of them; None where they are within their limits."""
+    if actual.shape != expected.shape or actual.dtype != expected.dtype:
+        return f"{actual.dtype}{list(actual.shape)}, must be {expected.dtype}{list(expected.shape)}"
+    wanted, got = (_as_real(origins.model.operands[operand], x) for x in (expected, actual))
+    for limit, step, where in _parts(origins, operand, expected.shape, relaxed=relaxed):
+        problem = (
+            compare(wanted, got, limit, step)
+            if where is None
+            else compare(wanted[where], got[where], limit, step)
+        )  # fmt: skip
+        if problem is not None:
+            return problem
     return None
 
 
@@ -73,7 +81,7 @@ def compare(expected: Array, actual: Array, limit: Limit, step: float = 1.0) -> 
         return None
     if limit is LIMITS["exact"]:
         share = float(np.mean(error > 0))
-        return f"{share:.1%} of the values differ, limit 1%" if share > 0.01 and error.size > 1 else None
+        return f"{share:.1%} of the values differ, limit 1%" if share > 0.01 else None
     largest, worst = float(np.abs(wanted).max()), float(error.max())
     # With whole steps, an error of one is what rounding may do to every value.
     noise = np.maximum(error - negligible, 0) if limit is LIMITS["quantized"] else error

@@ -96,17 +96,16 @@ def pieces(model: Model, operations: Sequence[int], driver: Driver, denied: Deny
     is_any_right, waiting = False, [halves(operations)]
     while waiting:
         for part in waiting.pop():
-            key = digest(extract(model, part).model, weights=True)
-            if len(part) > 1 and denied.reason(driver, key) is not None:
+            if len(part) > 1 and whole_reason(model, part, driver, denied) is not None:
                 waiting.append(halves(part))
             else:
-                is_any_right |= denied.trusts(driver, key)
+                is_any_right |= denied.trusts(driver, digest(extract(model, part).model, weights=True))
                 found.append(part)
     return sorted(found) if is_any_right else []
 
 
 def whole_reason(model: Model, operations: Sequence[int], driver: Driver, denied: DenyList) -> str | None:
-    """Why just these operations are denied as one partition of the device, if they are."""
+    """Why just these operations are denied as one partition of the device, with these weights or any, if they are."""
     if not denied.has_wholes(driver):
         return None
     part = extract(model, operations).model

@@ -35,6 +35,7 @@ from nnapi.partitioning.digest import digest, structure
 from nnapi.partitioning.isolated import Isolated, Starved, can_be_isolated, engine_of
 from nnapi.partitioning.plan import Plan
 from nnapi.partitioning.samples import random_inputs
+from nnapi.partitioning.ties import difference_but_for_ties, picks
 from nnapi.partitioning.trial import is_starved
 from nnapi.partitioning.trials import Apart, B, Here, Legalize, Problem, Trial
 
@@ -329,7 +330,20 @@ class Gate:
             return None
         relaxed = precision_of(driver, self.denied.options) == "relaxed" or model.relaxed
         figure = difference(model, expected, actual, relaxed=relaxed)
+        if figure is not None and inputs is not None and picks(model):
+            figure = self._but_for_ties(trial, model, inputs, seconds, relaxed=relaxed)
         return None if figure is None else Problem(figure, "inaccurate")
+
+    def _but_for_ties(
+        self, trial: Trial[B], model: Model, inputs: Sequence[Array], seconds: float, *, relaxed: bool
+    ) -> str | None:
+        """What is wrong, where the engine may choose among equal values."""
+        try:
+            return difference_but_for_ties(
+                model, inputs, lambda m, x: trial.run(m, x, seconds), self._reference, relaxed=relaxed
+            )
+        except NnapiError as error:
+            return f"differs, and what it picked cannot be seen: {error}"
 
     def _reference_of(self, plan: Plan, number: int) -> tuple[list[Array] | None, list[Array] | None]:
         """The reference's values of what a partition reads and of what it writes; None, noted, where there are none."""
