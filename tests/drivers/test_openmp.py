@@ -48,6 +48,6 @@ def test_threads_end_and_come_back() -> None:
 def test_another_openmp_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: list[int] = []
     for library in (SimpleNamespace(omp_pause_resource_all=kinds.append), SimpleNamespace()):
-        monkeypatch.setattr(openmp, "_process", lambda library=library: library)
+        monkeypatch.setattr(openmp, "_loaded", lambda path, library=library: library)
         openmp.let_threads_go()
     assert kinds == [openmp.SOFTLY]

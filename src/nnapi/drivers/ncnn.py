@@ -14,6 +14,7 @@ import numpy as np
 from nnapi.drivers.arrays import deliver
 from nnapi.drivers.by_shape import PreparedByShape, PreparedOnce, prepare
 from nnapi.drivers.driver import DeviceType, Estimate, PrepareOptions, Verdict
+from nnapi.drivers.openmp import rest_before_forks
 from nnapi.drivers.quiet import quiet
 from nnapi.drivers.roofline import Roofline
 from nnapi.errors import CompileError, ExecutionError, MissingExtra
@@ -35,6 +36,8 @@ except ModuleNotFoundError as error:
 finally:
     if _told is None:
         del os.environ[SPINS[0]]
+
+rest_before_forks(ncnn.ncnn.__file__)
 
 NAME: Final = "ncnn"
 HINT: Final = "save its files and report it"
