@@ -216,3 +216,18 @@ def test_sums_of_signed_filters_do_not_saturate() -> None:
     (actual,) = DRIVER.prepare(legalize(model, DRIVER), OPTIONS).run(values)
     apart = np.abs(actual.astype(int) - execute(model, values)[0])
     assert apart.max() <= 2  # of the first layer's roundings, each one step, few meet in one sum
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_models_on_one_thread_have_none_of_their_own() -> None:
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    model, x = matrix_product()
+    smallest = np.float32(1e-40)
+    before = threads()
+    held = [DRIVER.prepare(model, OPTIONS) for _ in range(20)]
+    for prepared in held:
+        prepared.run([x])
+    assert threads() <= before + 2  # of the engine's compiler
+    assert smallest * np.float32(0.5) > 0  # the caller's arithmetic is as it was: denormals are no zeros

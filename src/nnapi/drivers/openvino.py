@@ -97,7 +97,9 @@ class OpenVINODriver:
 
     def _config(self, options: PrepareOptions) -> dict[str, Any]:
         half = {"INFERENCE_PRECISION_HINT": self._half} if options.precision == "relaxed" else {}
-        return {**CONFIG, **half, "INFERENCE_NUM_THREADS": options.num_threads}
+        # One thread is the caller's own; more are a pool of each compiled model, which has one for its callbacks too.
+        streams = {"NUM_STREAMS": 0} if options.num_threads == 1 else {}
+        return {**CONFIG, **half, **streams, "INFERENCE_NUM_THREADS": options.num_threads}
 
 
 def _verdict(model: Model, operation: Operation) -> Verdict:
