@@ -1,4 +1,4 @@
-"""A session in a forked child, as a data loader's worker has it: right, and not waiting for threads that are not there."""
+"""A session in a forked child, as a data loader's worker has it: right, and not waiting for threads that are gone."""
 
 from __future__ import annotations
 

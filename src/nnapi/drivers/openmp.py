@@ -1,5 +1,6 @@
-"""OpenMP's threads: PyTorch leaves them spinning for milliseconds after an operator, on cores that others want; and a child
-that was forked believes in its parent's, and waits for them for ever.
+"""OpenMP's threads: PyTorch leaves them spinning for milliseconds after an operator, on cores that others want.
+
+A child that was forked believes in its parent's, and waits for them for ever.
 """
 
 from __future__ import annotations
