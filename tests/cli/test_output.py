@@ -181,13 +181,13 @@ def test_complaints_that_nobody_can_hear() -> None:
 def test_an_ascii_output_gets_escapes(tmp_path: Path) -> None:
     b = Builder("层")
     x = b.input("é", F32, (1,))
-    b.output(b.add("RELU", {"input": x}), names=["\x1b[0m\ud800"])
+    b.output(b.add("RELU", {"input": x}), names=["\x1b[0m\u202e"])
     save(b.finish(), tmp_path / "层.nnapi")
     done = _run("inspect", str(tmp_path / "层.nnapi"), env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u5c42: 1 operations" in done.stdout
     assert "input  \\xe9: TENSOR_FLOAT32[1]" in done.stdout
-    assert "output \\x1b[0m\\ud800: TENSOR_FLOAT32[1]" in done.stdout
+    assert "output \\x1b[0m\\u202e: TENSOR_FLOAT32[1]" in done.stdout
 
 
 def test_engines_do_not_print_between_ours(model: str) -> None:

@@ -94,6 +94,7 @@ def _levels(model: Model, depth: int, seen: dict[int, int], refused: dict[int, M
         raise ModelError("the model has no operations", hint="an NNAPI model computes something")
     if not model.outputs:
         raise ModelError("the model has no outputs")
+    _check_names(model)
     needs: list[LevelNeed] = []
     for i, operand in enumerate(model.operands):
         problem = operand_problem(operand)
@@ -112,6 +113,15 @@ def _levels(model: Model, depth: int, seen: dict[int, int], refused: dict[int, M
         if i not in model.producers:
             raise ModelError(f"output operand {i} {model.operands[i].name!r} is written by no operation")
     return needs
+
+
+def _check_names(model: Model) -> None:
+    """Names are text that files can hold."""
+    names = [model.name, *(o.name for o in model.operands), *(o.name for o in model.operations), *model.metadata]
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        raise ModelError(f"a name holds {error.object[error.start]!r}, half a character") from error
 
 
 def _needs_of(model: Model, operation: Operation, depth: int, seen: dict[int, int]) -> list[LevelNeed]:
