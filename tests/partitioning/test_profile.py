@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -23,7 +26,7 @@ from nnapi.partitioning import candidate
 from nnapi.partitioning.assign import assign
 from nnapi.partitioning.candidate import candidates
 from nnapi.partitioning.cost import CostModel, Measured
-from nnapi.partitioning.database import Database
+from nnapi.partitioning.database import PATIENCE, Database
 from nnapi.partitioning.deny import DenyList
 from nnapi.partitioning.digest import digest
 from nnapi.partitioning.gate import Gate
@@ -133,6 +136,97 @@ def test_without_a_place_to_write_everything_still_works(tmp_path: Path) -> None
     database = Database(tmp_path / "file" / "devices.sqlite")
     Profile(database, OPTIONS).record(FakeDriver("d"), "x", 1.0, 3)
     assert Profile(database, OPTIONS).seconds(FakeDriver("d"), "x") == 1.0
+
+
+POISON = {
+    "text": "1.0",
+    "infinity": "9e999",
+    "minus infinity": "-9e999",
+    "nothing to divide by": "0",
+    "negative": "-1.0",
+    "bytes": "x'00ff'",
+    "no text": "CAST(x'ff' AS TEXT)",
+    "ages": "1e300",
+}
+
+
+@pytest.mark.parametrize("value", POISON.values(), ids=POISON)
+def test_a_value_of_another_kind_is_ignored_and_replaced(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "devices.sqlite"
+    model, drivers = chain("ADD", "MUL"), [FakeDriver("d")]
+    profile = Profile(Database(path), OPTIONS)
+    profile.record(drivers[0], digest(model), 1.0, 3)
+    profile.record_plan(model, drivers, ["d", "d"], 1.0)
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute(f"UPDATE times SET seconds={value if value != '1.0' else repr('soon')}, repeats={value}")
+        other.execute(f"UPDATE plans SET assignment={value}")
+    assert profile.seconds(drivers[0], digest(model)) is None
+    assert profile.plan(model, drivers) is None
+    assert assign(model, drivers, profile=profile).devices == ("d",)
+    profile.record(drivers[0], digest(model), 2.0, 3)
+    assert Profile(Database(path), OPTIONS).seconds(drivers[0], digest(model)) == 2.0
+
+
+ASSIGNMENTS = {"no JSON": "[", "nested": "[" * 100_000, "no list": "{}", "no names": "[1, {}]", "unknown": '["x", "x"]'}
+
+
+@pytest.mark.parametrize("text", ASSIGNMENTS.values(), ids=ASSIGNMENTS)
+def test_a_plan_that_is_none_is_ignored(text: str) -> None:
+    database, model, drivers = Database(), chain("ADD", "MUL"), [FakeDriver("d")]
+    profile = Profile(database, OPTIONS)
+    profile.record_plan(model, drivers, ["d", "d"], 1.0)
+    database.write("UPDATE plans SET assignment=?", (text,))
+    assert assign(model, drivers, profile=profile).devices == ("d",)
+
+
+TABLES = {
+    "a view that never ends": "DROP TABLE times; CREATE VIEW times AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT"
+    " i + 1 FROM n) SELECT i AS seconds FROM n",
+    "a trigger": "CREATE TRIGGER t BEFORE INSERT ON times BEGIN SELECT RAISE(ABORT, 'no'); END",
+    "other columns": "DROP TABLE times; CREATE TABLE times (seconds)",
+    "another version": "PRAGMA user_version=99",
+}
+
+
+@pytest.mark.parametrize("statements", TABLES.values(), ids=TABLES)
+def test_other_tables_are_set_aside(tmp_path: Path, statements: str) -> None:
+    path = tmp_path / "devices.sqlite"
+    Profile(Database(path), OPTIONS).record(FakeDriver("d"), "x", 1.0, 3)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.executescript(statements)
+    profile = Profile(Database(path), OPTIONS)
+    assert profile.seconds(FakeDriver("d"), "x") is None
+    profile.record(FakeDriver("d"), "x", 2.0, 3)
+    assert Profile(Database(path), OPTIONS).seconds(FakeDriver("d"), "x") == 2.0
+    assert path.with_name("devices.sqlite.damaged").exists()
+
+
+@pytest.mark.alone
+def test_nobody_waits_for_a_database_that_stays_locked(tmp_path: Path) -> None:
+    path = tmp_path / "devices.sqlite"
+    open_before = Profile(Database(path), OPTIONS)
+    open_before.record(FakeDriver("d"), "x", 1.0, 3)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        for profile in (open_before, Profile(Database(path), OPTIONS)):
+            for n in range(100):
+                profile.record(FakeDriver("d"), f"{n}", 2.0, 3)
+                assert profile.seconds(FakeDriver("d"), "x") == 1.0  # readers go on
+        assert time.monotonic() - began < 10 * PATIENCE  # 200 statements, and each would wait
+        other.execute("ROLLBACK")
+    open_before.record(FakeDriver("d"), "x", 2.0, 3)
+    assert open_before.seconds(FakeDriver("d"), "x") == 2.0
+
+
+def test_what_is_no_file_is_done_without(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "log-wal")
+    for name in ("pipe", "folder", "log"):
+        profile = Profile(Database(tmp_path / name), OPTIONS)
+        profile.record(FakeDriver("d"), "x", 1.0, 3)
+        assert profile.seconds(FakeDriver("d"), "x") == 1.0
 
 
 WRITER = """

@@ -10,6 +10,7 @@ from typing import Final
 
 from nnapi.drivers.driver import Driver, PrepareOptions
 from nnapi.ir.model import Model
+from nnapi.ir.reading import parse_json
 from nnapi.ir.subgraph import extract
 from nnapi.partitioning.candidate import precision_of
 from nnapi.partitioning.cost import Measured
@@ -38,7 +39,7 @@ class Profile:
             " AND digest=?",
             (*self._key(driver), what),
         )
-        return float(rows[0][0]) if rows and rows[0][0] > 0 else None
+        return float(rows[0][0]) if rows else None
 
     def record(self, driver: Driver, what: str, seconds: float, repeats: int) -> None:
         """Keep a measurement; a newer one replaces it."""
@@ -79,10 +80,11 @@ class Profile:
         if not rows:
             return None
         try:
-            names = json.loads(rows[0][0])
+            names = parse_json(rows[0][0].encode())
         except ValueError:
             return None
-        return (names, float(rows[0][1])) if isinstance(names, list) else None
+        is_assignment = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return (names, rows[0][1]) if is_assignment else None
 
     def record_plan(self, model: Model, drivers: Sequence[Driver], assignment: Sequence[str], seconds: float) -> None:
         """Keep what was measured to be the best assignment on exactly these devices."""
