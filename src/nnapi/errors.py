@@ -69,9 +69,10 @@ class UnsupportedOperation(NnapiError):
 
 
 class PassError(NnapiError):
-    """A pass failed or produced a model that does not verify."""
+    """A pass failed or produced a model that does not verify; `model` is the one before it."""
 
     stage = "optimize"
+    model: object = None
 
 
 class QuantizeError(NnapiError):

@@ -42,7 +42,12 @@ def test_named_recipes_say_what_they_do(name: str) -> None:
         pytest.param({"base": []}, "no base", id="a list for a base"),
         pytest.param(None, "recipe is None; known: .*int8", id="nothing"),
         pytest.param(b"int8", "recipe is b'int8'", id="bytes"),
+        pytest.param({"activations": ["int8"]}, "activations is", id="list for a type"),
+        pytest.param({"percentile": float("nan")}, "percentile is nan, must be", id="nan"),
+        pytest.param({"target_sqnr": 10**400}, "target_sqnr is 1000", id="huge"),
+        pytest.param({3: 4}, "has no key 3", id="number for a key"),
         pytest.param("/no/such/recipe.json", "cannot read recipe", id="file"),
+        pytest.param("/dev/recipe\0.json", "null character", id="null character"),
     ],
 )
 def test_bad_recipes_are_explained(source: object, message: str) -> None:

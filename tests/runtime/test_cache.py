@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -174,7 +175,16 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "manifest without its files": lambda e: rewritten(e / "entry.json", lambda b: b.pop("files")),
     "manifest with wrong operands": lambda e: rewritten(
         e / "entry.json", lambda b: b["manifest"]["steps"][0].update(input_operands=[1], inputs="x")),  # type: ignore[index]
+    "manifest with a file elsewhere": lambda e: rewritten(
+        e / "entry.json", lambda b: b["files"].update({"../0": digest(b"")})),  # type: ignore[attr-defined]
     "manifest gone": lambda e: (e / "entry.json").unlink(),
+    "manifest a pipe": lambda e: ((e / "entry.json").unlink(), os.mkfifo(e / "entry.json")),
+    "part a pipe": lambda e: (name := next(e.glob("0.*")), name.unlink(), os.mkfifo(name)),
+    "part without end": lambda e: (name := next(e.glob("0.*")), name.unlink(), name.symlink_to("/dev/zero")),
+    "part of a terabyte": lambda e: os.truncate(next(e.glob("0.*")), 1 << 40),
+    "entry a pipe": lambda e: (shutil.rmtree(e), os.mkfifo(e)),
+    "entry a file": lambda e: (shutil.rmtree(e), e.touch()),
+    "entry a link to nothing": lambda e: (shutil.rmtree(e), e.symlink_to("nothing")),
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
@@ -77,6 +78,7 @@ def is_starved(error: BaseException | None) -> bool:
 def main(arguments: Sequence[str]) -> None:
     """Answer requests until there are no more."""
     name, folder, memory = arguments[0], Path(arguments[1]), int(arguments[2])
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)  # what an engine leaves behind where it dies goes with it
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what an engine prints must not come between replies
     _go_first(memory)

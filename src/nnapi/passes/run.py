@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from nnapi.errors import NnapiError, PassError
@@ -19,6 +16,7 @@ from nnapi.passes.layout import to_layout
 Pass = Callable[[Model], Model]
 """A pure function; bind its options with functools.partial."""
 ROUNDS = 8
+HINT = "the error's `model` is the one before the pass: nnapi.save(error.model, 'before.nnapi')"
 
 
 class PassReport(NamedTuple):
@@ -43,7 +41,7 @@ def run_passes(
 
     With a `layout` ("nhwc" or "nchw") every round ends in `to_layout`.
     `check` sees every changed model and raises where it is wrong; `progress` hears of every pass. Raises PassError
-    naming the pass and the operation, and a file with the model before it.
+    naming the pass and the operation, with the model before it.
     """
     if layout is not None:
         passes = (*passes, functools.partial(to_layout, layout=layout))
@@ -81,22 +79,13 @@ def _run(each: Pass, model: Model, check: Callable[[Model], object] | None) -> M
         if check is not None and result is not model:
             check(result)
     except NnapiError as error:
-        message = f"{pass_name(each)}: {error.message}"
-        raise PassError(message, operation=error.operation, location=error.location, hint=_saved(model)) from error
+        failure = PassError(
+            f"{pass_name(each)}: {error.message}", operation=error.operation, location=error.location, hint=HINT
+        )
+        failure.model = model
+        raise failure from error
     except Exception as error:
-        raise PassError(f"{pass_name(each)}: {type(error).__name__} {error}", hint=_saved(model)) from error
+        failure = PassError(f"{pass_name(each)}: {type(error).__name__} {error}", hint=HINT)
+        failure.model = model
+        raise failure from error
     return result
-
-
-def _saved(model: Model) -> str:
-    """Where the model before the pass was saved, or why it was not."""
-    from nnapi.ir.file import save
-
-    descriptor, path = tempfile.mkstemp(prefix="before-pass-", suffix=".nnapi")
-    os.close(descriptor)
-    try:
-        save(model, path)
-    except (NnapiError, OSError) as error:
-        Path(path).unlink()
-        return f"the model before the pass cannot be saved: {error}"
-    return f"the model before the pass is in {path}"

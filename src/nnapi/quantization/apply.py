@@ -39,7 +39,10 @@ def apply_traced(model: Model, table: Table) -> tuple[Model, dict[int, int]]:
     if set(table.operations) != set(range(len(model.operations))):
         raise QuantizeError(f"the table has {len(table.operations)} operations, the model {len(model.operations)}")
     applying = _Applying(model, table)
-    result = applying.run()
+    try:
+        result = applying.run()
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise QuantizeError(f"the table does not fit the model: {type(error).__name__} {error}") from error
     verify(result)
     position = {id(operand): k for k, operand in enumerate(result.operands)}
     operands = applying.graph.operands

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from nnapi.errors import QuantizeError
 from nnapi.ir.model import Model
+from nnapi.ir.reading import read_json
 from nnapi.ir.writing import writing
-from nnapi.ops.types import Operand, OperandType
+from nnapi.ops.types import Q8PC, Operand, OperandType
 from nnapi.quantization.observers import Range
+from nnapi.quantization.recipe import ACTIVATIONS
 
 FORMAT: Final = "nnapi-quantization-1"
+AS_IT_IS: Final = "as it is"
+"""The precision of an operation that is left alone."""
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+"""Scales are float32 numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,31 +138,29 @@ def _operand_name(model: Model, i: int) -> str:
 def read_table(path: str | os.PathLike[str], model: Model) -> Table:
     """A table that `save` wrote, for the same model; QuantizeError where it does not fit."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise QuantizeError(f"cannot read table {path}: {error}") from error
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise QuantizeError(f"cannot read table {path}: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise QuantizeError(f"{path} is no table of {FORMAT}", hint="`nnapi quantize --save-table` writes one")
     try:
-        operations = {int(n): Choice(o["precision"], o.get("reason", "")) for n, o in content["operations"].items()}
-        filters = {
-            int(n): tuple(_params(p, f"filter of operation {n}") for p in o["filter"])
-            for n, o in content["operations"].items()
-            if o.get("filter")
-        }
-        operands = {int(i): _params(o, f"operand {i}") for i, o in content["operands"].items()}
-        labels = {int(n): o["name"] for n, o in content["operations"].items()}
-        weights = str(content["weights"])
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        operations = {_index(n): o for n, o in content["operations"].items()}
+        choices = {n: _choice(n, o) for n, o in operations.items()}
+        labels = {n: o["name"] for n, o in operations.items()}
+        filters = {n: _filter(n, o["filter"]) for n, o in operations.items() if "filter" in o}
+        operands = {_index(i): _params(o, f"operand {i}") for i, o in content["operands"].items()}
+        boundary, weights = content["boundary"], str(content["weights"])
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise QuantizeError(f"table {path} lacks something or has the wrong kind of value: {error}") from error
     found = {n: o.label for n, o in enumerate(model.operations)}
     if labels != found:
         wrong = next((n for n in {*labels, *found} if labels.get(n) != found.get(n)), None)
         raise QuantizeError(f"table {path} is of another model: operation {wrong} is {found.get(wrong or 0)}")
-    absent = next((i for i in operands if not 0 <= i < len(model.operands)), None)
-    if absent is not None:
-        raise QuantizeError(f"table {path} names operand {absent}, the model has {len(model.operands)}")
-    return Table(operations, operands, filters, str(content.get("boundary")), weights)
+    if operands and max(operands) >= len(model.operands):
+        raise QuantizeError(f"table {path} names operand {max(operands)}, the model has {len(model.operands)}")
+    if boundary not in ("integer", "float32"):
+        raise QuantizeError(f"table {path}: boundary is {boundary!r}, must be 'integer' or 'float32'")
+    return Table(choices, operands, filters, boundary, weights)
 
 
 def digest(model: Model) -> str:
@@ -179,13 +182,35 @@ def digest(model: Model) -> str:
     return hasher.hexdigest()
 
 
-def _params(content: dict[str, Any], where: str) -> Params:
-    type = OperandType[content["type"]]
-    with np.errstate(all="ignore"):
-        scale, zero_point = float(np.float32(content["scale"])), int(content["zero_point"])
+def _index(text: str) -> int:
+    index = int(text)
+    if str(index) != text or index < 0:
+        raise ValueError(f"{text!r} is no index")
+    return index
+
+
+def _choice(n: int, content: Mapping[str, Any]) -> Choice:
+    precision, reason = content["precision"], content.get("reason", "")
+    if precision not in (*ACTIVATIONS, AS_IT_IS) or not isinstance(reason, str):
+        known = ", ".join((*ACTIVATIONS, AS_IT_IS))
+        raise QuantizeError(f"operation {n} has precision {precision!r} and reason {reason!r}", hint=f"known: {known}")
+    return Choice(precision, reason)
+
+
+def _filter(n: int, content: Any) -> tuple[Params, ...]:
+    found = tuple(_params(p, f"filter of operation {n}") for p in content)
+    if len({p.type for p in found}) != 1 or (len(found) > 1 and found[0].type != Q8PC):
+        raise QuantizeError(f"filter of operation {n} has {len(found)} parameters, must have one, or one a channel")
+    return found
+
+
+def _params(content: Mapping[str, Any], where: str) -> Params:
+    type, scale, zero_point = OperandType[content["type"]], content["scale"], content["zero_point"]
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or builtins.type(zero_point) is not int:
+        raise QuantizeError(f"{where} has scale {scale!r} and zero point {zero_point!r}, must be numbers")
     low, high = type.zero_point_range
-    if not type.is_quantized or not (scale > 0 and math.isfinite(scale)):
+    if not type.is_quantized or not SMALLEST <= scale <= LARGEST:
         raise QuantizeError(f"{where} has type {type.name} and scale {scale}, must be quantized and positive")
     if not low <= zero_point <= high:
         raise QuantizeError(f"{where} has zero point {zero_point}, must be {low} to {high}")
-    return Params(type, scale, zero_point)
+    return Params(type, float(np.float32(scale)), zero_point)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from os import PathLike, fspath
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 from nnapi.errors import QuantizeError
 from nnapi.ir.model import Operation
+from nnapi.ir.reading import read_json
 from nnapi.ops.table import OPERATIONS
 from nnapi.ops.types import F16, F32, MAX_FEATURE_LEVEL, Q8, Q8S, Q16SYMM, OperandType
 
@@ -129,9 +129,9 @@ def read_recipe(source: str | PathLike[str] | Mapping[str, Any] | Recipe) -> Rec
     else:
         raise QuantizeError(f"no recipe {source!r}", hint=f"known: {', '.join(names())}, or a .json file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise QuantizeError(f"cannot read recipe {path}: {error}") from error
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise QuantizeError(f"cannot read recipe {path}: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(content, dict):
         raise QuantizeError(f"recipe {path} is a {type(content).__name__}, must be an object")
     return _from_mapping(content, path.stem)
@@ -185,6 +185,8 @@ def _override(where: str, value: Any) -> Override:
     keys = set(value) if isinstance(value, Mapping) else set()
     if not keys or keys - {*MATCHERS, "precision"} or len(keys & {*MATCHERS}) != 1:
         raise QuantizeError(f"{where}: {value!r} must have one of {', '.join(MATCHERS)}, and perhaps precision")
+    if not all(isinstance(v, str) and v for v in value.values()):
+        raise QuantizeError(f"{where}: {value!r}: every value must be a word")
     if not all(isinstance(v, str) and v for v in value.values()):
         raise QuantizeError(f"{where}: {value!r}: every value must be a word")
     if "type" in keys and value["type"] not in OPERATIONS and "/" not in value["type"]:

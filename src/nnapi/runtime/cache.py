@@ -55,11 +55,11 @@ class Cache:
     def read(self, key: str) -> Entry | None:
         """The entry, if it is there and whole."""
         directory = self._place(key)
-        if not directory.exists():
+        if not os.path.lexists(directory):
             return None
         try:
             manifest, digests = _read_manifest(directory)
-            files = {name: _read(directory / name, digest) for name, digest in digests.items()}
+            files = {name: _read(directory, name, digest, self.max_bytes) for name, digest in digests.items()}
             os.utime(directory)
         except (OSError, ValueError) as error:
             log.info(f"cache entry {directory} is damaged and made anew: {error}")
@@ -135,10 +135,12 @@ def _read_manifest(directory: Path) -> tuple[Manifest, Mapping[str, str]]:
     return manifest, digests
 
 
-def _read(path: Path, expected: str) -> memoryview:
-    content = read_file(path)
+def _read(directory: Path, name: str, expected: str, limit: int) -> memoryview:
+    if Path(name).name != name:
+        raise ValueError(f"{name!r} is no file of the entry")
+    content = read_file(directory / name, limit)
     if digest(content) != expected:
-        raise ValueError(f"{path.name} is not what was written")
+        raise ValueError(f"{name} is not what was written")
     return content
 
 
@@ -149,7 +151,8 @@ def _size(directory: Path) -> int:
 def _delete(directory: Path) -> None:
     # Renamed first: nobody reads an entry of which a half is gone.
     with contextlib.suppress(OSError):
-        if not directory.exists():
+        if directory.is_symlink() or not directory.is_dir():
+            directory.unlink(missing_ok=True)
             return
         gone = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=directory.parent))
         with contextlib.suppress(OSError):
