@@ -247,13 +247,17 @@ def test_tables_with_calibration_data_are_recovered() -> None:
         pytest.param(lambda t: t.update(weights="0"), "other weights", id="weights"),
         pytest.param(lambda t: t.pop("weights"), "lacks something", id="no digest"),
         pytest.param(lambda t: t["operands"]["0"].update(scale=0), "scale 0", id="scale"),
-        pytest.param(lambda t: t["operands"]["0"].update(scale="big"), "wrong kind of value", id="word"),
+        pytest.param(lambda t: t["operands"]["0"].update(scale="big"), "scale 'big'.*must be numbers", id="word"),
         pytest.param(lambda t: t["operands"]["0"].update(zero_point=300), "zero point 300", id="zero point"),
         pytest.param(lambda t: t["operands"].update({"9999": t["operands"]["0"]}), "operand 9999", id="operand"),
-        pytest.param(lambda t: t["operations"]["0"].update(precision="int4"), "no precision 'int4'", id="precision"),
-        pytest.param(lambda t: t["operands"].update({"-1": t["operands"]["0"]}), "operand -1", id="before the first"),
-        pytest.param(lambda t: t["operands"]["0"].update(scale=1e300), "scale inf", id="large scale"),
-        pytest.param(lambda t: t["operands"]["0"].update(zero_point=1e999), "wrong kind of value", id="no zero point"),
+        pytest.param(lambda t: t["operations"]["0"].update(precision="int4"), "precision 'int4'", id="precision"),
+        pytest.param(
+            lambda t: t["operands"].update({"-1": t["operands"]["0"]}), "'-1' is no index", id="before the first"
+        ),
+        pytest.param(lambda t: t["operands"]["0"].update(scale=1e300), "scale 1e.300", id="large scale"),
+        pytest.param(
+            lambda t: t["operands"]["0"].update(zero_point=1e999), "zero point inf, must be numbers", id="no zero point"
+        ),
         pytest.param(lambda t: t["operations"]["0"].pop("filter"), "0 scales of the filter, must have", id="filter"),
         pytest.param(
             lambda t: t["operations"]["0"]["filter"].pop(), "scales of the filter, must have 1 or", id="channels"

@@ -79,7 +79,7 @@ HOSTILE: dict[str, tuple[Callable[[Content], object], str]] = {
     "another boundary": (lambda c: c.update(boundary="both"), "boundary is 'both'"),
     "no boundary": (lambda c: c.pop("boundary"), "lacks something"),
     "no operands": (lambda c: c.update(operands={}), "no parameters of operand"),
-    "no filter where one is needed": (lambda c: operation(c).pop("filter"), "does not fit"),
+    "no filter where one is needed": (lambda c: operation(c).pop("filter"), "has 0 scales of the filter"),
 }
 
 

@@ -85,7 +85,7 @@ def parse_json(text: bytes | memoryview, limit: int = MAX_TEXT) -> Any:
     if values > MAX_VALUES:
         raise ValueError(f"its JSON has up to {values} values, may have {MAX_VALUES}")
     try:
-        return json.loads(data)
+        return json.loads(data.decode())  # as UTF-8: given bytes, it would guess
     except RecursionError as error:
         raise ValueError("its JSON nests too deeply") from error
 
