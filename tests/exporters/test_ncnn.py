@@ -384,7 +384,7 @@ def test_files_beside_each_other(tmp_path: Path) -> None:
     model = built(lambda b: conv(b, image(b)))
     save(model, tmp_path / "m.param")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.bin", "m.param"]
-    assert (tmp_path / "m.param").read_text() == export_ncnn(model).text()
+    assert (tmp_path / "m.param").read_text() == export_ncnn(model).text((["x"], ["out0"]))
     assert (tmp_path / "m.bin").read_bytes() == b"".join(export_ncnn(model).weights())
     save(chain("ADD"), tmp_path / "m.param")
     assert (tmp_path / "m.bin").read_bytes() == b""
@@ -414,3 +414,24 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["convert", source, "-o", str(tmp_path / "n.param")]) == 1
     assert "RELU" in capsys.readouterr().err
     assert not (tmp_path / "n.param").exists() and not (tmp_path / "n.bin").exists()
+
+
+def test_a_file_keeps_the_names_that_the_format_can_hold(tmp_path: Path) -> None:
+    b = Builder("named")
+    x = b.input("an image", F32, (1, 4))
+    y = b.add("ADD", {"input0": x, "input1": b.input("b2", F32, (1, 4)), "activation": 1}, name="block.0/sum")
+    z = b.add("TANH", {"input": y}, name="block.0/sum")
+    b.output(z, b.add("ABS", {"input": z}, name="é" * 200), names=["an image", "scores"])
+    model = b.finish()
+    save(model, tmp_path / "m.param")
+    rows = [line.split() for line in (tmp_path / "m.param").read_text().splitlines()[2:]]
+    layers, blobs = [row[1] for row in rows], {name for row in rows for name in row[4 : 4 + int(row[2]) + int(row[3])]}
+    assert layers[:5] == ["an_image", "b2", "block.0/sum", "block.0/sum_1", "block.0/sum_2"]
+    assert len(set(layers)) == len(layers)
+    assert {"an_image", "b2", "an_image_1", "scores"} <= blobs
+    assert all(len(name.encode()) <= 255 for name in (*layers, *blobs))
+    ncnn = pytest.importorskip("ncnn")
+    net = ncnn.Net()
+    assert net.load_param(str(tmp_path / "m.param")) == 0
+    assert net.load_model(str(tmp_path / "m.bin")) == 0
+    assert (net.input_names(), net.output_names()) == (["an_image", "b2"], ["an_image_1", "scores"])

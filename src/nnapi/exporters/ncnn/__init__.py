@@ -10,6 +10,7 @@ from nnapi.exporters.ncnn.lowering import Lowering, lower_model
 from nnapi.exporters.ncnn.table import ROWS
 from nnapi.exporters.ncnn.writer import Net
 from nnapi.ir.model import Model
+from nnapi.ir.names import names_of
 from nnapi.ir.verdict import Verdict
 from nnapi.ir.writing import writing
 
@@ -39,7 +40,7 @@ def export_ncnn(model: Model) -> Net:
 
 
 def save_ncnn(model: Model, path: str | os.PathLike[str]) -> None:
-    """Write `model` as `PATH`, which ends in `.param`, and its weights as the `.bin` file beside it.
+    """Write `model` as `PATH`, which ends in `.param`, and its weights as the `.bin` file beside it; names are kept.
 
     Raises UnsupportedOperation for what ncnn does not have, UsageError where a file cannot be written.
     """
@@ -51,4 +52,5 @@ def save_ncnn(model: Model, path: str | os.PathLike[str]) -> None:
         for part in net.weights():
             weights.write(part)
         weights.flush()
-        text.write(net.text().encode())
+        names = names_of(model.input_operands, "in"), names_of(model.output_operands, "out")
+        text.write(net.text(names).encode())

@@ -176,6 +176,7 @@ class Lowering(BaseLowering[Node]):
     def run(self) -> list[Verdict]:
         """Lower every operation that ncnn takes; a verdict each."""
         for i in self.model.inputs:
+            self.net.origin = self.operands[i].name
             self.blobs[i] = self.net.input(_assumed(self.operands[i]))
         verdicts = [self.lower(operation) for operation in self.model.operations]
         if all(isinstance(verdict, Accept) for verdict in verdicts):
@@ -183,6 +184,7 @@ class Lowering(BaseLowering[Node]):
         return verdicts
 
     def lower(self, operation: Operation) -> Verdict:
+        self.net.origin = operation.name or self.net.origin
         verdict = super().lower(operation)
         for i in operation.outputs:  # of a refused one too, so that later ones can be judged
             if i not in self.blobs and i not in self.images and i not in self.absorbed:

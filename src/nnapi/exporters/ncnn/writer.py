@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from nnapi.ir.names import Names
 from nnapi.ops.types import Array
 
 MAGIC: Final = 7767517
@@ -16,6 +17,9 @@ DIMENSIONS: Final[Mapping[int, Sequence[int]]] = {1: (0,), 2: (1, 0), 3: (2, 1, 
 """By rank: the parameters of layers that state a shape, outermost dimension first."""
 FLOAT32: Final = np.zeros(1, np.uint32)
 """What stands before weights that could be stored in another type."""
+
+MAX_NAME: Final = 240
+"""Bytes of a name: the format reads 255, and a number may follow."""
 
 Parameter = int | float | Sequence[int] | Sequence[float]
 
@@ -41,6 +45,8 @@ class _Layer:
     outputs: tuple[int, ...]
     parameters: Mapping[int, Parameter]
     weights: Sequence[Weight]
+    origin: str = ""
+    """The name of what it was made for."""
 
 
 class Net:
@@ -51,6 +57,8 @@ class Net:
         self._blobs = 0
         self.inputs: list[Blob] = []
         self.outputs: list[Blob] = []
+        self.origin = ""
+        """The name of the operation whose layers are added now."""
 
     def input(self, shape: tuple[int, ...]) -> Blob:
         """Another input."""
@@ -70,25 +78,32 @@ class Net:
         blobs = tuple(Blob(self._blobs + n, shape) for n, shape in enumerate(shapes))
         self._blobs += len(blobs)
         numbers = tuple(b.number for b in inputs), tuple(b.number for b in blobs)
-        self._layers.append(_Layer(type, *numbers, parameters or {}, weights))
+        self._layers.append(_Layer(type, *numbers, parameters or {}, weights, self.origin))
         return blobs
 
     def readers(self, blob: Blob) -> list[str]:
         """The types of the layers that read a blob."""
         return [layer.type for layer in self._layers if blob.number in layer.inputs]
 
-    def text(self) -> str:
-        """The `.param` file."""
+    def text(self, names: tuple[Sequence[str], Sequence[str]] | None = None) -> str:
+        """The `.param` file; without `names` of the inputs and outputs these are `in0`, ..., `out0`, ..."""
         layers, outputs = self._split()
-        names = {blob.number: f"in{n}" for n, blob in enumerate(self.inputs)}
-        names |= {number: f"out{n}" for n, number in enumerate(outputs)}
-        blobs = sum(len(layer.outputs) for layer in layers)
-        lines = [str(MAGIC), f"{len(layers)} {blobs}"]
+        ends = [*(blob.number for blob in self.inputs), *outputs]
+        numbered = [*(f"in{n}" for n in range(len(self.inputs))), *(f"out{n}" for n in range(len(outputs)))]
+        blobs, operations = Names(), Names()
+        named = dict(zip(ends, map(blobs.fresh, numbered if names is None else map(_word, [*names[0], *names[1]]))))
+        count = sum(len(layer.outputs) for layer in layers)
+        lines = [str(MAGIC), f"{len(layers)} {count}"]
         for n, layer in enumerate(layers):
-            ends = [names.get(i, f"b{i}") for i in (*layer.inputs, *layer.outputs)]
+            for i in (*layer.inputs, *layer.outputs):
+                if i not in named:
+                    named[i] = blobs.fresh(f"b{i}")
+            name = operations.fresh(_word(layer.origin if names is not None else "") or f"layer{n}")
             parameters = [_parameter(key, value) for key, value in layer.parameters.items()]
             counts = f"{len(layer.inputs)} {len(layer.outputs)}"
-            lines.append(" ".join([layer.type, f"layer{n}", counts, *ends, *parameters]))
+            lines.append(
+                " ".join([layer.type, name, counts, *(named[i] for i in (*layer.inputs, *layer.outputs)), *parameters])
+            )
         return "\n".join(lines) + "\n"
 
     def weights(self) -> Iterator[memoryview]:
@@ -115,6 +130,16 @@ class Net:
                     layers.append(_Layer("Split", (output,), tuple(copies), {}, ()))
                     spare[output] = copies[::-1]
         return layers, [spare[b.number].pop() if b.number in spare else b.number for b in self.outputs]
+
+
+def _word(name: str) -> str:
+    """A name as the format can hold it: it separates by white space, and reads up to 255 bytes.
+
+    >>> _word("features.0 relu")
+    'features.0_relu'
+    """
+    word = "".join("_" if c.isspace() or not c.isprintable() else c for c in name)
+    return word.encode()[:MAX_NAME].decode(errors="ignore")
 
 
 def _parameter(key: int, value: Parameter) -> str:
