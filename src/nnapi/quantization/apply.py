@@ -58,6 +58,10 @@ class _Applying:
         # Operands that two indexes share as one object could not be told apart afterwards.
         self.graph = Graph(replace(self.model, operands=tuple(replace(o) for o in self.model.operands)))
         self._versions: dict[tuple[int, Storage], int] = {}
+        in_floats = [n for n in self.table.filters if self.table.operations[n].precision == "float32"]
+        self._filters = {self.model.operations[n].inputs[1]: n for n in in_floats}
+        """Filters that are stored in 8 bits and read in floats: operand -> the operation by which."""
+        self._real: dict[int, int] = {}
 
     def run(self) -> Model:
         graph, table = self.graph, self.table
@@ -187,13 +191,18 @@ class _Applying:
 
     def _float(self, n: int, operation: Operation) -> None:
         inputs = [self._as(i, F32) if self.model.operands[i].type == F32 else i for i in operation.inputs]
-        if n in self.table.filters:
-            inputs[1] = self._dequantized(operation, n)
+        if not operation.is_extension:
+            inputs = [self._dequantized(i) if i in self._filters else i for i in inputs]
         self.graph.emit(replace(operation, inputs=tuple(inputs)))
 
-    def _dequantized(self, operation: Operation, n: int) -> int:
-        """The filter in 8 bits, and a DEQUANTIZE of it."""
-        filter = self.graph.operands[operation.inputs[1]]
+    def _dequantized(self, i: int) -> int:
+        """A filter in 8 bits, and a DEQUANTIZE of it; once for all that read it, such as the table of an embedding."""
+        if i not in self._real:
+            self._real[i] = self._stored_in_8_bits(i, self._filters[i])
+        return self._real[i]
+
+    def _stored_in_8_bits(self, i: int, n: int) -> int:
+        filter, operation = self.graph.operands[i], self.model.operations[n]
         stored = self.graph.operand(stored_filter(filter, self._filter(n), CHANNEL_AXIS[operation.type]))
         real = self.graph.operand(replace(filter, value=None, name=""))
         name = f"{operation.name}.filter" if operation.name else ""
