@@ -63,3 +63,14 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_no_file_is_named_for_nothing() -> None:
     names = {path.stem for path in FILES}
     assert not names & {"util", "utils", "helper", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_pytorch_reads_no_file_by_itself(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "torch.load",
+            "torch.export.load",
+            "torch.jit.load",
+        ):
+            assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)

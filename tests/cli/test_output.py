@@ -249,3 +249,44 @@ def test_a_signal_ends_all_work_and_leaves_nothing(
     assert (process.returncode, err) == (status, said)
     assert [*(tmp_path / "tmp").iterdir()] == []
     assert {p.name for p in tmp_path.iterdir()} == {"tmp", "model.nnapi"}
+
+
+WITHOUT = {
+    "devices": (["devices"], 0, "pip install 'nnapi[openvino]'\n"),
+    "a device": (
+        ["check", "MODEL", "-d", "ncnn"],
+        1,
+        "nnapi: device 'ncnn' needs an extra; pip install 'nnapi[ncnn]'\n",
+    ),
+    "a peer": (
+        ["bench", "MODEL", "--against", "onnxruntime", "--repeats", "1"],
+        0,
+        "; pip install 'nnapi[onnxruntime]'\n",
+    ),
+    "an image": (
+        ["run", "MODEL", "-i", "x.jpg"],
+        1,
+        "nnapi: reading an image needs an extra; pip install 'nnapi[image]'\n",
+    ),
+    "a format": (["convert", "MODEL", "-o", "FOLDER/x.onnx"], 1, "needs an extra; pip install 'nnapi[onnx]'\n"),
+    "the zoo": (["inspect", "zoo:digits"], 1, "needs an extra; pip install 'nnapi[torch]'\n"),
+    "the default devices": (["run", "MODEL", "--random", "1"], 0, "y: float32[1, 4] ["),
+}
+
+
+@pytest.mark.parametrize(("arguments", "status", "said"), WITHOUT.values(), ids=WITHOUT.keys())
+def test_without_extras(arguments: list[str], status: int, said: str, model: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('torch', 'openvino', 'onnxruntime', 'onnx', 'ncnn', 'PIL'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(SOURCE.parent)])
+    replaced = [a.replace("MODEL", model).replace("FOLDER", str(tmp_path)) for a in arguments]
+    done = _run(*replaced, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode == status, done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

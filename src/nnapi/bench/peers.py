@@ -156,9 +156,9 @@ def _module(source: str) -> Any:
 
         return zoo.build(source[len(ZOO) :])[0]
     if source.endswith(".pt2"):
-        import torch
+        from nnapi.importers.pytorch import archive  # PyTorch's own reader runs code that it finds in a file
 
-        return torch.export.load(source).module()
+        return archive.load(Path(source)).module()
     return None
 
 
@@ -203,11 +203,15 @@ def _moved(x: Array) -> Array:
     return x.transpose(0, 2, 3, 1).copy() if x.ndim == 4 else x
 
 
-def _onnxruntime(source: Source, num_threads: int) -> tuple[Run, str]:
-    if find_spec("onnxruntime") is None:
-        raise MissingExtra("peer 'onnxruntime'", extra="onnxruntime")
-    onnxruntime = import_module("onnxruntime")
+def _engine(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"peer {name!r}", extra=name) from error
 
+
+def _onnxruntime(source: Source, num_threads: int) -> tuple[Run, str]:
+    onnxruntime = _engine("onnxruntime")
     content, route = source.onnx
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
@@ -226,10 +230,7 @@ def _openvino_bf16(source: Source, num_threads: int) -> tuple[Run, str]:
 
 
 def _openvino_at(precision: str, source: Source, num_threads: int) -> tuple[Run, str]:
-    if find_spec("openvino") is None:
-        raise MissingExtra("peer 'openvino'", extra="openvino")
-    openvino = import_module("openvino")
-
+    openvino = _engine("openvino")
     content, route = source.onnx
     config = {
         "PERFORMANCE_HINT": "LATENCY",

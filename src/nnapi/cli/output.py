@@ -24,8 +24,8 @@ GAP: Final = 2
 """Columns between those of a table."""
 NARROW: Final = 12
 """Columns that text of a table needs; where there are fewer, a row becomes a paragraph."""
-_KEPT: Final = re.compile(r"(?<=\d) (?=[^\W\d])|(?<=\d [kMG]) (?=\w)")
-"""Blanks between a number and what it counts: no line ends there."""
+_KEPT: Final = re.compile(r"(?<=\d) (?=[^\W\d])|(?<=\d [kMG]) (?=\w)|(?<=\bpip) (?=install )|(?<=\bpip install) ")
+"""Blanks between a number and what it counts, and in what people copy: no line ends there."""
 
 
 def json_option(function: Any) -> Any:
@@ -157,4 +157,5 @@ def _paragraphs(columns: list[str], rows: list[list[str]], width: int) -> Iterat
     for row in rows:
         yield from _folded(row[0], width)
         for name, cell in zip(columns[1:], row[1:]):
-            yield from _folded(f"  {name}: {cell}" if name else f"  {cell}", width, "    ")
+            if cell:
+                yield from _folded(f"  {name}: {cell}" if name else f"  {cell}", width, "    ")

@@ -10,7 +10,7 @@ from reprlib import repr
 from typing import Final
 
 from nnapi.drivers.driver import Driver
-from nnapi.errors import DeviceUnavailable, NnapiError, UsageError
+from nnapi.errors import DeviceUnavailable, MissingExtra, NnapiError, UsageError
 
 GROUP: Final = "nnapi.drivers"
 BUILTIN: Final[Mapping[str, str]] = {
@@ -61,6 +61,8 @@ def get(name: str) -> Driver:
     module, _, attribute = target.partition(":")
     try:
         driver = getattr(import_module(module), attribute)()
+    except MissingExtra as error:
+        raise DeviceUnavailable(f"device {name!r} needs an extra", hint=error.hint) from error
     except NnapiError as error:
         raise DeviceUnavailable(f"device {name!r}: {error.message}", hint=error.hint) from error
     except Exception as error:  # a third party's, or its engine's: whatever it is, the device is not there
