@@ -39,6 +39,24 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.startswith(f"Usage: nnapi {command}")
 
 
+@pytest.mark.parametrize("arguments", [[], ["capi"]], ids=["nnapi", "capi"])
+def test_nothing_asked_for_shows_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("Usage: nnapi")
+    assert "\nCommands:\n" in captured.err
+
+
+def test_values_of_many_lines_stand_below_their_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    save(chain("MAXIMUM", size=10), tmp_path / "m.nnapi")
+    np.save(tmp_path / "x.npy", np.arange(10, dtype=np.float32)[None] + 0.12345)
+    assert main(["run", str(tmp_path / "m.nnapi"), "-i", str(tmp_path / "x.npy"), "-d", "reference"]) == 0
+    head, *values = capsys.readouterr().out.splitlines()
+    assert head == "y: float32[1, 10]"
+    assert values[0].startswith("  [[0.12345, 1.12345")
+    assert values[-1].endswith("9.12345]]")
+
+
 def test_inspect(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", model]) == 0
     out = capsys.readouterr().out

@@ -62,7 +62,7 @@ def build(directory: str | os.PathLike[str]) -> Library:
             for part in (HEADER, Path(SONAME)):
                 (made / part).replace(target.directory / part)
     except OSError as error:
-        raise NnapiError(f"cannot write {target.directory}: {error}", stage="capi") from error
+        raise NnapiError(f"cannot write {target.directory}: {error.strerror or error}", stage="capi") from error
     return target
 
 

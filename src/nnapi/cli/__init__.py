@@ -15,10 +15,10 @@ from typing import Final
 import click
 
 from nnapi import __version__
-from nnapi.cli.output import say
+from nnapi.cli.output import print_text, say
 
 COMMANDS: Final = {
-    "convert": "Turn a trained model into .nnapi or .tflite.",
+    "convert": "Turn a trained model into .nnapi, .tflite, .onnx or ncnn.",
     "quantize": "Turn a float model into integers, and say what it costs.",
     "inspect": "Show a model: operations, shapes, sizes, feature levels.",
     "check": "Which operations each device takes, and why not.",
@@ -108,6 +108,9 @@ def _unwritten(error: OSError) -> int:
 
 def _show(error: click.ClickException) -> int:
     """What click says, by our own printer: arguments are names of files, and anybody's."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print_text(error.format_message(), err=True)
+        return error.exit_code
     if isinstance(error, click.UsageError) and error.ctx is not None:
         say(error.ctx.get_usage(), err=True)
     return _fail(error.format_message(), error.exit_code)

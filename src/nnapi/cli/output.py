@@ -40,13 +40,12 @@ def say(line: object, *, err: bool = False) -> None:
     width = _width(stream)
     indent = " " * (len(text) - len(text.lstrip()) + 4)
     lines = [text] if width is None else _folded(text, width, indent, break_long_words=False)
-    with contextlib.suppress(OSError) if err else contextlib.nullcontext():  # complaints that nobody hears
-        _write(lines, stream)
+    _write(lines, stream)
 
 
-def print_text(text: str) -> None:
+def print_text(text: str, *, err: bool = False) -> None:
     """Lines as they are, for other programs; what is not printable is escaped."""
-    _write(map(printable, text.split("\n")), sys.stdout)
+    _write(map(printable, text.split("\n")), sys.stderr if err else sys.stdout)
 
 
 def print_json(value: Any) -> None:
@@ -103,7 +102,9 @@ def size(count: float) -> str:
 
 
 def _write(lines: Iterable[str], stream: IO[str] | None) -> None:
-    if stream is not None:
+    if stream is None:
+        return
+    with contextlib.nullcontext() if stream is sys.stdout else contextlib.suppress(OSError):  # nobody hears complaints
         stream.write("".join(f"{line}\n" for line in lines))
         stream.flush()
 

@@ -116,8 +116,8 @@ def _describe(name: str, array: Array) -> list[str]:
     if array.size == 0:
         return [f"{head} no elements"]
     if array.size <= 10:
-        first, *others = np.array2string(array, precision=5, separator=", ").split("\n")
-        return [f"{head} {first}", *others]
+        values = np.array2string(array, precision=5, separator=", ").split("\n")
+        return [f"{head} {values[0]}"] if len(values) == 1 else [head, *(f"  {line}" for line in values)]
     lines = [f"{head} min {array.min():.5g} mean {array.mean():.5g} max {array.max():.5g}"]
     if array.ndim == 2 and array.shape[0] == 1:
         best = np.argsort(-array[0].astype(np.float64), kind="stable")[:TOP]
