@@ -34,7 +34,7 @@ def prepare(model: Model, build: Build, *, name: str, open: bool = False) -> Pre
     known = all(operand.elements is not None for operand in model.input_operands)
     if known or open:
         try:
-            return PreparedOnce(build(model), model.input_operands, name)
+            return PreparedOnce(_built(build, model, name), model.input_operands, name)
         except UnsupportedOperation as error:
             if known:
                 raise CompileError(error.message, operation=error.operation, hint=error.hint) from error
@@ -53,10 +53,10 @@ class PreparedOnce:
         """One array per output; ExecutionError for inputs that the model does not take."""
         if are_stored(self._operands, inputs):
             try:
-                return self.engine.run(inputs, outputs)  # type: ignore[arg-type]
+                return _run(self.engine, inputs, outputs, self._name)  # type: ignore[arg-type]
             except ExecutionError:  # what the engine refuses may be put right, or better explained
                 pass
-        return self.engine.run(check_inputs(self._operands, inputs, self._name), outputs)
+        return _run(self.engine, check_inputs(self._operands, inputs, self._name), outputs, self._name)
 
 
 class PreparedByShape:
@@ -72,16 +72,37 @@ class PreparedByShape:
     def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
         """One array per output; ExecutionError for inputs that the model does not take."""
         arrays = check_inputs(self._model.input_operands, inputs, self._name)
-        return self._engine_for(tuple(array.shape for array in arrays)).run(arrays, outputs)
+        engine = self._engine_for(tuple(array.shape for array in arrays))
+        return _run(engine, arrays, outputs, self._name)
 
     def _engine_for(self, shapes: tuple[Dimensions, ...]) -> Engine:
         with self._lock:
             if shapes not in self._engines:
                 try:
-                    self._engines[shapes] = self._build(specialize(self._model, shapes))
+                    self._engines[shapes] = _built(self._build, specialize(self._model, shapes), self._name)
                 except NnapiError as error:  # the model as such was accepted: it is these shapes
                     raise ExecutionError(error.message, operation=error.operation) from error
                 if len(self._engines) > MAX_SHAPES:
                     self._engines.popitem(last=False)
             self._engines.move_to_end(shapes)
             return self._engines[shapes]
+
+
+def _built(build: Build, model: Model, name: str) -> Engine:
+    """`build`, whatever its engine raises a CompileError."""
+    try:
+        return build(model)
+    except NnapiError:
+        raise
+    except Exception as error:
+        raise CompileError(f"{name}: {type(error).__name__}: {error}") from error
+
+
+def _run(engine: Engine, inputs: Sequence[Array], outputs: Sequence[Array] | None, name: str) -> list[Array]:
+    """The engine's run, whatever it raises an ExecutionError."""
+    try:
+        return engine.run(inputs, outputs)
+    except NnapiError:
+        raise
+    except Exception as error:
+        raise ExecutionError(f"{name}: {type(error).__name__}: {error}") from error

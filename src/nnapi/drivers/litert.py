@@ -135,7 +135,7 @@ class _Engine:
             with quiet(NOISE):
                 self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
                 self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
+        except Exception as error:  # RuntimeError and ValueError, MemoryError where there is none
             raise CompileError(f"{NAME}: {_first_line(error)}", hint="save its .tflite file and report it") from error
         self._operands = tuple(inputs)
         self._inputs = [int(d["index"]) for d in self._interpreter.get_input_details()]
@@ -149,17 +149,19 @@ class _Engine:
         if not are_stored(self._operands, inputs):
             return None
         try:
-            for index, array in zip(self._inputs, inputs, strict=True):
-                interpreter.set_tensor(index, array)
-        except ValueError:  # another number, type or shape; which one it is, `_checked` says better
-            return None
-        try:
+            try:
+                for index, array in zip(self._inputs, inputs, strict=True):
+                    interpreter.set_tensor(index, array)
+            except ValueError:  # another number, type or shape; which one it is, `check_inputs` says better
+                return None
             interpreter.invoke()
             if outputs is None:
                 return [interpreter.get_tensor(index) for index in self._outputs]
             # A view that outlived this line would keep the interpreter from running again.
             return deliver([view() for view in self._views], self._results, outputs)
-        except (ValueError, RuntimeError) as error:
+        except NnapiError:
+            raise
+        except Exception as error:
             raise ExecutionError(f"{NAME}: {_first_line(error)}") from error
 
     def run_checked(self, inputs: Sequence[Array], outputs: Sequence[Array] | None) -> list[Array]:

@@ -16,7 +16,7 @@ from nnapi.drivers.driver import ACCEPT, DeviceType, Estimate, Prepared, Prepare
 from nnapi.drivers.openvino_limits import NAME, limit
 from nnapi.drivers.roofline import Roofline
 from nnapi.drivers.saturation import saturates
-from nnapi.errors import CompileError, ExecutionError, MissingExtra
+from nnapi.errors import CompileError, ExecutionError, MissingExtra, NnapiError
 from nnapi.ir.model import COMPOSITE, Model, Operation
 from nnapi.ir.names import names_of
 from nnapi.ops.types import Q8PC, Q8S, Array, Operand
@@ -171,6 +171,8 @@ class _Request:
                 self._request.infer(share_outputs=True)
                 del held  # a tensor does not keep its memory alive
                 results = [made[p.index] if p.index in made else self._leave(p) for p in self._exits]
+            except NnapiError:
+                raise
             except Exception as error:
                 raise ExecutionError(f"{NAME}: {_reason(error)}") from error
         return deliver(results, self._operands, outputs)

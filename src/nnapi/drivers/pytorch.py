@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -39,9 +41,13 @@ except ModuleNotFoundError as error:
 
 from nnapi.drivers.aten_call import aten_call
 from nnapi.drivers.aten_kernels import COMPOSITES, DTYPES, KERNELS, Run, tensor_of
+from nnapi.drivers.aten_precision import CPU, EXACT, TF32
+from nnapi.drivers.aten_precision import CUDA as CUDA_MULTIPLICATION
 from nnapi.drivers.openmp import let_threads_go
 
 NAME: Final = "PyTorch"
+Multiply = Callable[[], AbstractContextManager[None]]
+"""How floats are multiplied within."""
 EAGER: Final = Roofline(macs_per_second=25e9, bytes_per_second=8e9, operation_seconds=10e-6, launch_seconds=20e-6)
 COMPILED: Final = replace(EAGER, operation_seconds=2e-6)
 CUDA: Final = Roofline(macs_per_second=5e12, bytes_per_second=500e9, operation_seconds=10e-6, launch_seconds=100e-6)
@@ -60,6 +66,10 @@ class PyTorchDriver:
     roofline = EAGER
     device = "cpu"
     """PyTorch's name of it."""
+    compiled = False
+    multiplication = CPU
+    relaxed = EXACT
+    """How it multiplies where less than float32 is allowed."""
 
     def supported(self, model: Model) -> list[Verdict]:
         return [_verdict(model, operation) for operation in model.operations]
@@ -68,13 +78,22 @@ class PyTorchDriver:
         return self.roofline.estimate(model)
 
     def prepare(self, model: Model, options: PrepareOptions) -> PreparedPyTorch:
-        return PreparedPyTorch(model, options.num_threads, device=self.device)
+        multiply = partial(self.multiplication.held, self.relaxed if options.precision == "relaxed" else EXACT)
+        try:
+            return PreparedPyTorch(
+                model, options.num_threads, device=self.device, compiled=self.compiled, multiply=multiply
+            )
+        except NnapiError:
+            raise
+        except Exception as error:  # of a device without memory, say
+            raise CompileError(f"{NAME}: {type(error).__name__}: {error}") from error
 
 
 class CompiledPyTorchDriver(PyTorchDriver):
     """ATen on the CPU, compiled by TorchInductor, which wants a C++ compiler and takes its time."""
 
     name = "pytorch_compiled"
+    compiled = True
     roofline = COMPILED
     prepare_seconds = 600.0
     """How long a compilation may take."""
@@ -86,7 +105,7 @@ class CompiledPyTorchDriver(PyTorchDriver):
 
     def prepare(self, model: Model, options: PrepareOptions) -> PreparedPyTorch:
         """Compiled on the first run, which this makes on zeros."""
-        prepared = PreparedPyTorch(model, options.num_threads, compiled=True)
+        prepared = super().prepare(model, options)
         operands = model.input_operands
         if all(operand.elements is not None for operand in operands):
             try:
@@ -103,6 +122,9 @@ class CUDAPyTorchDriver(PyTorchDriver):
     device_type = DeviceType.GPU
     roofline = CUDA
     device = "cuda"
+    multiplication = CUDA_MULTIPLICATION
+    relaxed = TF32
+    precisions = ("fp32", "relaxed")
 
     def __init__(self) -> None:
         if not torch.cuda.is_available():
@@ -226,10 +248,12 @@ class PreparedPyTorch:
         device: str = "cpu",
         compiled: bool = False,
         is_nested: bool = False,
+        multiply: Multiply = contextlib.nullcontext,
     ) -> None:
         self._model = model
         self._threads = num_threads
         self._device = device
+        self._multiply = multiply
         self._constants: dict[int, Any] = {
             i: tensor_of(o.value, device)
             for i, o in enumerate(model.operands)
@@ -253,9 +277,14 @@ class PreparedPyTorch:
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None = None) -> list[Array]:
         arrays = check_inputs(self._model.input_operands, inputs, NAME)
-        with torch.inference_mode(), _threads(self._threads):
-            tensors = self._compute([tensor_of(x, self._device) for x in arrays])
-            results = [self._result(i, tensor) for i, tensor in zip(self._model.outputs, tensors)]
+        try:
+            with torch.inference_mode(), _threads(self._threads), self._multiply():
+                tensors = self._compute([tensor_of(x, self._device) for x in arrays])
+                results = [self._result(i, tensor) for i, tensor in zip(self._model.outputs, tensors)]
+        except NnapiError:
+            raise
+        except Exception as error:  # whatever moving tensors or a compiled model raises
+            raise ExecutionError(f"{NAME}: {type(error).__name__}: {error}") from error
         if self._threads > 1:
             let_threads_go()
         return deliver(results, self._model.output_operands, outputs)
