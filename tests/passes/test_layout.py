@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import nnapi
+from nnapi import zoo
+from nnapi.drivers.reference import execute
 from nnapi.ir import composites
 from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import Model
@@ -230,3 +235,24 @@ def test_a_flattened_image_that_others_read_is_transposed() -> None:
     after = to_layout(model, "nhwc")
     assert types(after) == ["TRANSPOSE", "MAX_POOL_2D", "TRANSPOSE", "RESHAPE", "FULLY_CONNECTED", "EXP"]
     assert_same_function(model, after)
+
+
+def unranked(model: Model, inputs: bool) -> Model:
+    """The model with no dimensions written down for what operations compute, perhaps not for its inputs either."""
+    known = {i for i, o in enumerate(model.operands) if o.is_constant or not o.type.is_tensor}
+    known |= set() if inputs else set(model.inputs)
+    operands = (o if i in known else replace(o, dimensions=()) for i, o in enumerate(model.operands))
+    return replace(model, operands=tuple(operands))
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("inputs", [False, True], ids=["intermediates", "inputs too"])
+@pytest.mark.parametrize("network", ["mobilenet_v2", "unet", "srgan", "transformer_encoder"])
+def test_unknown_ranks(network: str, inputs: bool, layout: str) -> None:
+    module, examples = zoo.build(network, small=True)
+    model = nnapi.load(module, examples)
+    moved = to_layout(unranked(model, inputs), layout)
+    verify(moved)
+    arrays = [x.numpy() for x in examples]
+    for got, want in zip(execute(moved, arrays), execute(model, arrays), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())  # sums in another order

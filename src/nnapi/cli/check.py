@@ -10,7 +10,7 @@ from nnapi.cli.options import device_option, load_model
 from nnapi.cli.output import json_option, print_json, print_table, progress, say
 from nnapi.drivers import registry
 from nnapi.errors import ModelError
-from nnapi.ir.model import Model
+from nnapi.ir.model import NARROWED, Model
 from nnapi.ir.verify import LevelNeed, level_name, levels
 from nnapi.ops.types import ANDROID, BEYOND
 from nnapi.partitioning.verdict import Verdicts, judge
@@ -42,7 +42,8 @@ def command(
         nowhere = [{"operation": n.operation, "reason": str(n.need)} for n in beyond]
         devices_record = [_record(v, model) for v in answers]
         fits = {} if level is None else {"level": {"target": level, "above": list(map(_need_record, above))}}
-        print_json({"devices": devices_record, "int16x8": nowhere, **fits, "plan": plan.to_json()})
+        narrowed = {"narrowed": model.metadata[NARROWED]} if NARROWED in model.metadata else {}
+        print_json({"devices": devices_record, "int16x8": nowhere, **narrowed, **fits, "plan": plan.to_json()})
         return _require_level(above, level)
     for verdicts in answers:
         say(f"{verdicts.device}: takes {verdicts.accepted} of {len(verdicts)} operations")
@@ -52,6 +53,8 @@ def command(
     if beyond:
         say(f"16x8: {len(beyond)} of {len(model.operations)} operations, on no NNAPI accelerator")
         print_table(("operation", "reason"), _beyond_rows(beyond, show_all))
+    if NARROWED in model.metadata:
+        say(f"computed in 32 bits, 64 in the source, so that results beyond them wrap: {model.metadata[NARROWED]}")
     if above:
         say(f"above {level_name(level)}: {len({n.operation for n in above})} of {len(model.operations)} operations")
         print_table(("operation", "reason"), [(n.operation, str(n.need)) for n in above])

@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from nnapi.errors import UnsupportedOperation
+from nnapi.errors import ExecutionError, UnsupportedOperation
 from nnapi.ir.model import ATEN, Model, Operation
-from nnapi.ops.types import Q8, Operand
+from nnapi.ops.types import I32, Q8, Operand
 
 Tensors = Sequence[Any]
 Run = Callable[[Tensors], Any]
@@ -44,7 +44,7 @@ def aten_call(model: Model, operation: Operation) -> Run:
     def run(tensors: Tensors) -> Any:
         result = overload(*_filled(args, tensors), **_filled(kwargs, tensors))
         results = result if isinstance(result, (tuple, list)) else (result,)
-        return tuple(_in_shape(r, o) for r, o in zip(results, declared))
+        return tuple(_in_shape(_in_range(r, o, operation), o) for r, o in zip(results, declared))
 
     return run
 
@@ -141,6 +141,18 @@ def _filled(template: Any, tensors: Tensors) -> Any:
     if isinstance(template, dict):
         return {name: _filled(item, tensors) for name, item in template.items()}
     return template
+
+
+def _in_range(result: Any, operand: Operand, operation: Operation) -> Any:
+    """Integers of 64 bits where 32 hold them, PyTorch's own limits cut; ExecutionError where one is lost."""
+    if result.dtype != torch.int64 or operand.type != I32:
+        return result
+    wide, narrow = torch.iinfo(torch.int64), torch.iinfo(torch.int32)
+    cut = result.clamp(narrow.min, narrow.max)
+    lost = result[(cut != result) & (result != wide.min) & (result != wide.max)]
+    if lost.numel():
+        raise ExecutionError(f"gives {int(lost[0])}, TENSOR_INT32 has 32 bits", operation=operation.label)
+    return cut
 
 
 def _in_shape(result: Any, operand: Operand) -> Any:

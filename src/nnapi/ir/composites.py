@@ -31,7 +31,7 @@ from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import COMPOSITE
 from nnapi.ir.recurrence import Plain, gru_cell, sequence
 from nnapi.ops.numeric import NONE
-from nnapi.ops.types import BOOL, FLOAT32, INT32, Operand, OperandType
+from nnapi.ops.types import BOOL, F16, F32, FLOAT32, INT32, Operand, OperandType
 
 Body = Callable[..., Ref | tuple[Ref, ...]]
 """(builder, one Ref per tensor) -> the result, or several."""
@@ -75,7 +75,8 @@ def layer_norm(b: Builder, x: Ref, gamma: Ref, beta: Ref, *, epsilon: float, nam
     """x [...] normalized over its last dimensions, as many as gamma and beta have."""
 
     def body(i: Builder, x: Ref, gamma: Ref, beta: Ref) -> Ref:
-        return _add(i, _mul(i, _normalized(i, x, _last_axes(x, gamma), epsilon), gamma), beta)
+        y = _narrow(i, _normalized(i, _wide(i, x), _last_axes(x, gamma), epsilon), x)
+        return _add(i, _mul(i, y, gamma), beta)
 
     return _composite(b, "LAYER_NORM", [x, gamma, beta], [(FLOAT32, epsilon)], body, name)
 
@@ -84,7 +85,9 @@ def rms_norm(b: Builder, x: Ref, gamma: Ref, *, epsilon: float, name: str = "") 
     """x [...] over the root of its mean square over the last dimensions, as many as gamma has, times gamma."""
 
     def body(i: Builder, x: Ref, gamma: Ref) -> Ref:
-        return _mul(i, _mul(i, x, _inverse_deviation(i, x, _last_axes(x, gamma), epsilon)), gamma)
+        wide = _wide(i, x)
+        y = _mul(i, wide, _inverse_deviation(i, wide, _last_axes(x, gamma), epsilon))
+        return _mul(i, _narrow(i, y, x), gamma)
 
     return _composite(b, "RMS_NORM", [x, gamma], [(FLOAT32, epsilon)], body, name)
 
@@ -99,7 +102,8 @@ def group_norm(b: Builder, x: Ref, gamma: Ref, beta: Ref, *, groups: int, epsilo
     per_channel = [1, channels, *(1 for _ in image)]
 
     def body(i: Builder, x: Ref, gamma: Ref, beta: Ref) -> Ref:
-        y = _reshape(i, _normalized(i, _reshape(i, x, grouped), [2], epsilon), outer)
+        y = _normalized(i, _wide(i, _reshape(i, x, grouped)), [2], epsilon)
+        y = _reshape(i, _narrow(i, y, x), outer)
         return _add(i, _mul(i, y, _reshape(i, gamma, per_channel)), _reshape(i, beta, per_channel))
 
     return _composite(b, "GROUP_NORM", [x, gamma, beta], [(INT32, groups), (FLOAT32, epsilon)], body, name)
@@ -241,6 +245,16 @@ def _softplus(b: Builder, x: Ref, beta: float) -> Ref:
     e = b.add("EXP", {"input": _mul(b, b.add("ABS", {"input": x}), -abs(beta))})
     smooth = _mul(b, b.add("LOG", {"input": _add(b, e, 1.0)}), 1 / beta)
     return _add(b, b.add("RELU", {"input": x}), smooth)
+
+
+def _wide(b: Builder, x: Ref) -> Ref:
+    """x in float32: squares leave float16 from 256 on."""
+    return b.add("CAST", {"input": x}, Operand(F32)) if x.type == F16 else x
+
+
+def _narrow(b: Builder, y: Ref, x: Ref) -> Ref:
+    """y in x's type."""
+    return y if y.type == x.type else b.add("CAST", {"input": y}, Operand(x.type))
 
 
 def _normalized(b: Builder, x: Ref, axes: Sequence[int], epsilon: float) -> Ref:

@@ -16,6 +16,8 @@ COMPOSITE = "org.nnapi.composite/"
 """Extension operations whose last input is a MODEL operand: their decomposition into NNAPI operations."""
 ATEN = "org.pytorch.aten/"
 """Extension operations that call one ATen overload; see importers/pytorch."""
+NARROWED = "computed in 32 bits"
+"""Key of a model's metadata: operations on integers of 64 bits in the source, of which results beyond 32 wrap."""
 RANKLESS = "outputs of rank 0"
 """Key of a model's metadata: which outputs, of dimensions (1,) as NNAPI has no rank 0, had none where it came from."""
 

@@ -24,7 +24,7 @@ def specialize(model: Model, shapes: Sequence[Dimensions]) -> Model:
     """
     operands = list(model.operands)
     for i, shape in zip(model.inputs, shapes, strict=True):
-        operands[i] = _known(operands[i], tuple(shape))
+        operands[i] = _known(operands[i], tuple(shape)) if shape else operands[i]
     for operation in model.operations:
         current = replace(model, operands=tuple(operands)) if operation.is_extension else None
         body = current.body(operation) if current else None
@@ -39,7 +39,8 @@ def specialize(model: Model, shapes: Sequence[Dimensions]) -> Model:
             found = op.infer(op.bind(given, declared, label=operation.label))
         for i, result in zip(operation.outputs, found):
             operands[i] = _known(operands[i], result)
-    return replace(model, operands=tuple(operands))
+    changed = any(new is not old for new, old in zip(operands, model.operands))
+    return replace(model, operands=tuple(operands)) if changed else model
 
 
 def _known(operand: Operand, shape: Shape) -> Operand:
@@ -47,7 +48,8 @@ def _known(operand: Operand, shape: Shape) -> Operand:
     if not operand.type.is_tensor or shape is None:
         return operand
     declared = operand.dimensions or (0,) * len(shape)
-    return replace(operand, dimensions=tuple(d or s or 0 for d, s in zip(declared, shape, strict=True)))
+    dimensions = tuple(d or s or 0 for d, s in zip(declared, shape, strict=True))
+    return operand if dimensions == operand.dimensions else replace(operand, dimensions=dimensions)
 
 
 def _specialized_body(model: Model, operation: Operation, body: Model) -> tuple[Operand, list[Shape]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nnapi.errors import UsageError
 from nnapi.ir.model import Model, Operation
+from nnapi.ir.specialize import specialize
 from nnapi.ops.types import BOOL, I32, Operand
 from nnapi.passes.layout_rules import RULES, composite
 from nnapi.passes.placement import Placement, straight
@@ -39,6 +40,8 @@ def to_layout(model: Model, layout: Literal["nhwc", "nchw"] | str) -> Model:
     """
     if layout not in ORDERS:
         raise UsageError(f"layout is {layout!r}, must be {' or '.join(ORDERS)}")
+    if any(o.type.is_tensor and not o.dimensions and not o.is_omitted for o in model.operands):
+        model = specialize(model, [o.dimensions for o in model.input_operands])  # ranks that nobody wrote down
     place = Placement(remove_dead_code(model), ORDERS[layout])  # what is dead must not decide who moves
     for operation in place.graph:
         operation = place.graph.map_bodies(operation, functools.partial(to_layout, layout=layout))
@@ -61,7 +64,8 @@ def _write(place: Placement, operation: Operation, channels_first: bool) -> bool
 def _write_images(place: Placement, operation: Operation, channels_first: bool) -> bool:
     graph, call = place.graph, place.graph.call(operation)
     flag, names = call.scalar("layout"), IMAGES[operation.type]
-    if flag is None:
+    images = [i for param, at in call.slots for i in operation.inputs[at] if param.name in names]
+    if flag is None or any(graph.operands[i].shape is None for i in (*images, *operation.outputs)):
         return False
     moves = bool(flag) != channels_first
     order = place.preferred if moves else straight(4)

@@ -29,6 +29,11 @@ CUBE = (2, 3, 2, 12)
 IDS = torch.tensor([[3, 0, 2], [1, 4, 4]])
 BYTES = torch.arange(24, dtype=torch.uint8).reshape(1, 2, 4, 3) * 10
 BITS = torch.tensor([[True, False, True], [False, False, True]])
+SOME_HIDDEN = torch.tensor([[0.5, -torch.inf, 1.0], [-torch.inf] * 3, [-65504.0] * 3])
+LOOK = torch.tensor([[True, False, True, True, False], [False] * 5, [True] * 5])
+"""Which of 5 keys each of 3 queries may look at: one at none."""
+HIDE = torch.where(LOOK, 0.0, -torch.inf)
+LOWEST = torch.where(LOOK, 0.0, torch.finfo(torch.float32).min)
 COUNTS = torch.arange(-6, 6, dtype=torch.int32).reshape(3, 4)
 
 
@@ -142,6 +147,7 @@ ACTIVATION: list[Case] = [
     ("leaky_relu", nn.LeakyReLU(0.2), [line()], ROUNDING),
     ("leaky_relu in place", lambda x: F.leaky_relu(x + 1, 0.1, inplace=True), [line()], ROUNDING),
     ("prelu", nn.PReLU(), [IMAGE], ROUNDING),
+    ("prelu with a slope of rank 0", lambda x: F.prelu(x, torch.tensor(0.2)), [IMAGE], ROUNDING),
     ("prelu by channel", nn.PReLU(6), [IMAGE], ROUNDING),
     ("prelu by channel, rank 2", nn.PReLU(6), [(3, 6)], ROUNDING),
     ("elu", nn.ELU(0.7), [line()], ROUNDING),
@@ -167,6 +173,8 @@ ACTIVATION: list[Case] = [
     ("softmax of rank 5", cube(nn.Softmax(2)), [CUBE], ROUNDING),
     ("softmax of rank 1", nn.Softmax(0), [(5,)], ROUNDING),
     ("softmin", nn.Softmin(1), [(3, 5)], ROUNDING),
+    ("safe softmax", lambda x: torch.ops.aten._safe_softmax(x, 1), [SOME_HIDDEN], ROUNDING),
+    ("safe softmax of halves", lambda x: torch.ops.aten._safe_softmax(x, 1), [SOME_HIDDEN.half()], 1e-3),
     ("log_softmax", nn.LogSoftmax(1), [(3, 5, 2)], ROUNDING),
     ("dropout", nn.Dropout(0.5), [(3, 5)], EXACT),
     ("dropout2d in place", lambda x: F.dropout2d(x + 0, 0.5, training=False, inplace=True), [IMAGE], EXACT),
@@ -206,6 +214,7 @@ ARITHMETIC: list[Case] = [
     ("pow of tensors", lambda x, y: x**y, [POSITIVE, (3, 4)], ROUNDING),
     ("number to the power", lambda x: 2.0**x, [(3, 4)], ROUNDING),
     ("square", torch.square, [(3, 4)], ROUNDING),
+    ("reciprocal of integers", torch.reciprocal, [COUNTS[:1]], ROUNDING),
     ("reciprocal", torch.reciprocal, [POSITIVE], ROUNDING),
     ("abs", torch.abs, [(3, 4)], EXACT),
     ("abs of integers", torch.abs, [COUNTS], EXACT),
@@ -362,6 +371,7 @@ INDEXING: list[Case] = [
     ("index by an outer product", lambda x: x[:, :, torch.tensor([[8], [0]]), torch.tensor([1, 7, 0])], [IMAGE], EXACT),
     ("index by two inputs", lambda x, i: x[i[0], i[1]], [(5, 5, 2), IDS - 2], EXACT),
     ("flip", lambda x: x.flip(1, -1), [IMAGE], EXACT),
+    ("flip of nothing", lambda x: torch.flip(x, []) * 1, [IMAGE], EXACT),
     ("flip of rank 5", cube(lambda x: x.flip(2).flatten()), [CUBE], EXACT),
     ("repeat_interleave", lambda x: x.repeat_interleave(2, 1), [(2, 3, 4)], EXACT),
     ("repeat_interleave of everything", lambda x: x.repeat_interleave(3), [(2, 3)], EXACT),
@@ -476,6 +486,7 @@ NORMALIZATION: list[Case] = [
 
 HEADS = [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8)]
 SELF = [(2, 3, 5, 8)] * 3
+ROWS = [(2, 4, 3, 8), (2, 4, 5, 8), (2, 4, 5, 8)]
 sdpa = F.scaled_dot_product_attention
 ATTENTION: list[Case] = [
     ("attention", sdpa, HEADS, SUMS),
@@ -486,6 +497,13 @@ ATTENTION: list[Case] = [
     ("attention with a mask of bools", lambda q, k, v, m: sdpa(q, k, v, m > -1), [*HEADS, (2, 1, 5, 7)], SUMS),
     ("attention with a constant mask", lambda q, k, v: sdpa(q, k, v, torch.ones(5, 5, dtype=torch.bool).tril()),
      SELF, SUMS),
+    ("attention of a row without keys, by bools", sdpa, [*ROWS, LOOK], SUMS),
+    ("attention of a row without keys, by one row of bools", sdpa, [*ROWS, LOOK[1:2]], SUMS),
+    ("attention of a row without keys, by floats", sdpa, [*ROWS, HIDE], SUMS),
+    ("attention of a row without keys, constant bools", lambda q, k, v: sdpa(q, k, v, LOOK), ROWS, SUMS),
+    ("attention of a row without keys, constant floats", lambda q, k, v: sdpa(q, k, v, HIDE), ROWS, SUMS),
+    ("attention of a row of lowest floats", sdpa, [*ROWS, LOWEST], SUMS),
+    ("attention of a row of constant lowest floats", lambda q, k, v: sdpa(q, k, v, LOWEST), ROWS, SUMS),
     ("attention with shared keys", lambda q, k, v: sdpa(q, k, v, enable_gqa=True),
      [(2, 4, 5, 8), (2, 2, 7, 8), (2, 2, 7, 8)], SUMS),
     ("multihead attention", nn.MultiheadAttention(8, 2, batch_first=True), [(2, 5, 8)] * 3, SUMS),
@@ -564,7 +582,8 @@ CORE = {
     "adaptive_avg_pool2d, even", "nearest of rank 4, to a size", "bilinear of rank 4, doubled",
     "bicubic of rank 4, smaller", "std", "normalize",
     "batch_norm", "layer_norm", "group_norm", "instance_norm with weights", "attention, causal", "multihead attention",
-    "a causal mask",
+    "a causal mask", "attention of a row without keys, by bools", "attention of a row without keys, constant floats",
+    "attention of a row of lowest floats",
 }  # fmt: skip
 """Operators that PyTorch's core set writes in others."""
 

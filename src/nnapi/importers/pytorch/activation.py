@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from nnapi.errors import ModelError
 from nnapi.importers.pytorch.emitter import Emitter
+from nnapi.importers.pytorch.reduction import reduced
 from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
 from nnapi.ir import composites
 from nnapi.ir.builder import Ref
-from nnapi.ops.numeric import NONE, RELU6
+from nnapi.ops.numeric import NONE, RELU, RELU6
 from nnapi.ops.types import F16, F32
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
@@ -76,7 +79,9 @@ def leaky_relu(e: Emitter, x: Tensor, slope: float = 0.01) -> Tensor:
 
 def prelu(e: Emitter, x: Tensor, weight: Tensor) -> Tensor:
     """One slope per channel, dimension 1, or one for all."""
-    if x.rank > 1 and weight.shape != (1,):
+    if weight.shape in ((), (1,)):
+        weight = e.reshape(weight, (1,))
+    elif x.rank > 1:
         weight = e.per_channel(e.reshape(weight, (weight.size(-1),)), x)
     return e.elementwise("PRELU", input=x, alpha=weight)
 
@@ -134,6 +139,28 @@ def softmax(e: Emitter, x: Tensor, axis: int, dtype: Any = None) -> Tensor:
 
 def log_softmax(e: Emitter, x: Tensor, axis: int, dtype: Any = None) -> Tensor:
     return _along("LOG_SOFTMAX", e, x, axis)
+
+
+def safe_softmax(e: Emitter, x: Tensor, axis: int, dtype: Any = None) -> Tensor:
+    """A softmax that is 0 where all is minus infinity."""
+    x = e.cast(x, e.type)
+    return e.binary("MUL", softmax(e, finite(e, x), axis), seen(e, x, axis))
+
+
+def finite(e: Emitter, x: Tensor) -> Tensor:
+    """x, with the lowest number for minus infinity."""
+    return e.elementwise("MAXIMUM", input0=x, input1=e.like(float(np.finfo(x.type.dtype).min), x))
+
+
+def seen(e: Emitter, x: Tensor, axis: int) -> Tensor:
+    """1 where anything along `axis` is above minus infinity, else 0.
+
+    Every number scaled to what `above` lifts over 1 becomes 1, minus infinity stays what it is and becomes 0.
+    """
+    scale, above = (2.0**-114, 2.0**15) if x.type == F32 else (2.0**-4, 2.0**13)
+    top = reduced(e, "REDUCE_MAX", x, axis, keep=True)
+    lifted = e.binary("ADD", e.binary("MUL", top, scale), above, RELU)
+    return e.elementwise("MINIMUM", input0=lifted, input1=e.like(1.0, x))
 
 
 def _along(type: str, e: Emitter, x: Tensor, axis: int) -> Tensor:
@@ -200,7 +227,7 @@ FUNCTIONS = {
     "aten.softsign.default": softsign,
     "aten.softmax.int": softmax,
     "aten._softmax.default": softmax,
-    "aten._safe_softmax.default": softmax,
+    "aten._safe_softmax.default": safe_softmax,
     "aten.log_softmax.int": log_softmax,
     "aten._log_softmax.default": log_softmax,
     "aten.dropout.default": dropout,

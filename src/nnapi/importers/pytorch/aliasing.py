@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, Final
 
 from torch import fx
 from torch._ops import OpOverload
 
 from nnapi.errors import ModelError
+
+_TRAINED: Final = "num_batches_tracked"
+"""A buffer that only training updates."""
 
 
 def mutated(node: fx.Node) -> fx.Node | None:
@@ -19,10 +22,11 @@ def mutated(node: fx.Node) -> fx.Node | None:
     return next((n for n, info in _aliases(node) if info.is_write), None)
 
 
-def stale_read(graph: fx.Graph) -> fx.Node | None:
-    """The first node that reads memory by a name from before it was written into under another; None where none does.
+def stale_read(graph: fx.Graph, states: Collection[str]) -> fx.Node | None:
+    """The first node that reads memory by a name from before it was written into under another, or writes into one of
+    `states`, a placeholder that outlives the call; None where none does.
 
-    Raises ModelError where a graph writes into its inputs, parameters or buffers.
+    Raises ModelError where a graph writes into its inputs.
     """
     root: dict[fx.Node, fx.Node] = {}
     order: dict[fx.Node, int] = {}
@@ -36,6 +40,8 @@ def stale_read(graph: fx.Graph) -> fx.Node | None:
         root[node] = next((root[n] for n, _ in _aliases(node)), node)
         target = mutated(node)
         if target is not None:
+            if root[target].name in states and not root[target].name.endswith(_TRAINED):
+                return node
             _check_writable(node, root[target])
             written[root[target]] = (at, target)
     return None

@@ -174,6 +174,7 @@ def square(e: Emitter, x: Tensor) -> Tensor:
 
 
 def reciprocal(e: Emitter, x: Tensor) -> Tensor:
+    x = e.cast(x, e.type)
     return e.binary("DIV", e.like(1.0, x), x)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -38,8 +38,8 @@ def tensors_of(node: fx.Node) -> list[fx.Node]:
     return [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
 
 
-def encode(node: fx.Node) -> bytes:
-    """The arguments of a call; ModelError where one is known at run time only."""
+def encode(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> bytes:
+    """The arguments of a call, of which `numbers` are known; ModelError where one is known at run time only."""
     places = {n: k for k, n in enumerate(tensors_of(node))}
 
     def value(v: Any) -> Any:
@@ -50,6 +50,8 @@ def encode(node: fx.Node) -> bytes:
                 return v if math.isfinite(v) else {"float": str(v)}
             case fx.Node() if v in places:
                 return placeholder(v)
+            case fx.Node() if v in numbers:
+                return value(numbers[v])
             case torch.dtype() | torch.layout() | torch.memory_format():
                 return {type(v).__name__: str(v).removeprefix("torch.")}
             case torch.device():
@@ -68,6 +70,12 @@ def encode(node: fx.Node) -> bytes:
         return result
 
     return _json([value(a) for a in node.args], {k: value(v) for k, v in node.kwargs.items()})
+
+
+def numbers_of(node: fx.Node, values: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
+    """The numbers that a call takes from other nodes."""
+    found = {n: values.get(n) for n in node.all_input_nodes}
+    return {n: v for n, v in found.items() if isinstance(v, (bool, int, float))}
 
 
 def encode_reshape(shape: Sequence[int]) -> bytes:

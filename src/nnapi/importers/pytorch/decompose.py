@@ -12,7 +12,9 @@ from torch import fx, nn
 
 from nnapi.importers.pytorch import aten
 from nnapi.importers.pytorch.quiet import quiet
+from nnapi.importers.pytorch.tensor import dims_of
 
+Numbers = Mapping[fx.Node, Any]
 MAX_PARTS: Final = 32
 """Beyond it one call of PyTorch's is better than many operations: unrolled loops, interpolation by indexes."""
 
@@ -24,23 +26,26 @@ class Decomposer:
         self._known = known
         self._found: dict[tuple[Any, ...], torch.export.ExportedProgram | None] = {}
 
-    def parts(self, node: fx.Node) -> torch.export.ExportedProgram | None:
-        """A program of known operators that computes what `node` does of its tensors; None where there is none."""
-        tensors = [n.meta["val"] for n in aten.tensors_of(node)]
+    def parts(self, node: fx.Node, numbers: Numbers) -> torch.export.ExportedProgram | None:
+        """A program of known operators that computes what `node` does of its tensors; None where there is none.
+
+        `numbers` are those that it takes from other nodes.
+        """
+        tensors = [(dims_of(n.meta["val"]), n.meta["val"].dtype) for n in aten.tensors_of(node)]
         if node.target not in _decompositions(self._known):
             return None
-        if any(not isinstance(d, int) for t in tensors for d in t.shape):
+        if any(None in shape for shape, _ in tensors):
             return None
-        key = (str(node.target), *((t.shape, t.dtype) for t in tensors), *_numbers(node))
+        key = (str(node.target), *tensors, *_others(node, numbers))
         if key not in self._found:
-            self._found[key] = self._taken_apart(node, tensors)
+            examples = tuple(torch.empty(shape, dtype=dtype) for shape, dtype in tensors)  # values do not count
+            self._found[key] = self._taken_apart(_Call(node, numbers), examples)
         return self._found[key]
 
-    def _taken_apart(self, node: fx.Node, tensors: list[torch.Tensor]) -> torch.export.ExportedProgram | None:
-        examples = tuple(torch.empty(t.shape, dtype=t.dtype) for t in tensors)  # shapes count, values do not
+    def _taken_apart(self, call: _Call, examples: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram | None:
         try:
             with quiet():
-                program = torch.export.export(_Call(node), examples, strict=False)
+                program = torch.export.export(call, examples, strict=False)
                 program = program.run_decompositions(dict(_decompositions(self._known)))
         except Exception:  # the decompositions are Python that may raise anything; then there is none
             return None
@@ -52,15 +57,17 @@ class Decomposer:
 class _Call(nn.Module):
     """One call of a graph, of its tensors."""
 
-    def __init__(self, node: fx.Node) -> None:
+    def __init__(self, node: fx.Node, numbers: Numbers) -> None:
         super().__init__()
         self._node = node
+        self._numbers = numbers
         self._places = {n: k for k, n in enumerate(aten.tensors_of(node))}
 
     def forward(self, *tensors: torch.Tensor) -> Any:
-        args, kwargs = (
-            fx.node.map_arg(a, lambda n: tensors[self._places[n]]) for a in (self._node.args, self._node.kwargs)
-        )
+        def value(n: fx.Node) -> Any:
+            return tensors[self._places[n]] if n in self._places else self._numbers[n]
+
+        args, kwargs = (fx.node.map_arg(a, value) for a in (self._node.args, self._node.kwargs))
         return self._node.target(*args, **kwargs)
 
 
@@ -76,10 +83,10 @@ def _calls_on_inputs(program: torch.export.ExportedProgram) -> list[Any]:
     return calls
 
 
-def _numbers(node: fx.Node) -> tuple[str, str]:
+def _others(node: fx.Node, numbers: Numbers) -> tuple[str, str]:
     """A call's other arguments, with tensors by their place."""
-    places = {n: k for k, n in enumerate(aten.tensors_of(node))}
-    args, kwargs = (fx.node.map_arg(a, lambda n: f"tensor {places.get(n)}") for a in (node.args, node.kwargs))
+    named = {n: f"tensor {k}" for k, n in enumerate(aten.tensors_of(node))}
+    args, kwargs = (fx.node.map_arg(a, lambda n: named.get(n, numbers.get(n))) for a in (node.args, node.kwargs))
     return repr(args), repr(kwargs)
 
 

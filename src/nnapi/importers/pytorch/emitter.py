@@ -18,7 +18,7 @@ import torch
 from nnapi.errors import ModelError
 from nnapi.importers.pytorch import aten, rank
 from nnapi.importers.pytorch.rank import MAX_RANK, Dims
-from nnapi.importers.pytorch.tensor import EXACT, TYPES, Inexpressible, Tensor, array_of, operand_of, tensor_of
+from nnapi.importers.pytorch.tensor import EXACT, TYPES, Inexpressible, Tensor, array_of, filled, operand_of, tensor_of
 from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import ATEN
 from nnapi.ops.numeric import NONE
@@ -52,6 +52,12 @@ class Emitter:
         """Shape and type of each tensor that PyTorch says the node gives."""
         self.wanted: frozenset[int] = frozenset()
         """Which of the node's results are read, where it gives several."""
+        self.sizes: tuple[Any, ...] = ()
+        """The dimensions of the node's first result, unknown ones as PyTorch's expressions."""
+        self.wide: set[int] = set()
+        """Operations that compute what PyTorch has in 64-bit integers."""
+        self.sized: dict[Any, tuple[Tensor, int]] = {}
+        """By such an expression a tensor that has this size, and at which axis."""
         self._views: dict[tuple[int, Dims], Ref] = {}
         self._constants: dict[tuple[Any, ...], tuple[torch.Tensor, Ref]] = {}
         self._numbers: dict[tuple[str, torch.dtype], Tensor] = {}
@@ -88,7 +94,7 @@ class Emitter:
 
     def ref(self, x: Tensor, shape: Dims | None = None) -> Ref:
         """The operand of `x` in `shape` (its own if None); written as a RESHAPE where it has another."""
-        shape = (x.shape if shape is None else shape) or (1,)
+        shape = filled((x.shape if shape is None else shape) or (1,), "a tensor that it takes")
         if x.ref is None:
             return self._constant(x.value, shape)
         if x.ref.shape == shape:
@@ -249,12 +255,16 @@ class Emitter:
         padded = (1,) * (len(shape) - x.rank) + x.shape
         if padded == shape:
             return self.reshape(x, shape)
-        if x.is_constant:
+        if x.is_constant and None not in shape:
             return Tensor(shape, x.type, value=x.value.expand(shape))
-        if None in padded or None in shape:
-            raise Inexpressible(f"{x.shape} expands to {shape}, which is unknown until run time")
         if x.type == B8:  # once, not at each step
             return self.cast(self.expand(self.cast(x, F32), shape), B8)
+        for axis, (narrow, wide) in enumerate(zip(padded, shape)):
+            if narrow == 1 and wide is None:
+                x = self.binary("ADD", self.reshape(x, padded), self._zeros_along(axis, shape, x.type))
+                padded = x.shape
+        if padded == shape:
+            return x
         if len(shape) <= MAX_RANK:
             return self.add("TILE", input=self.reshape(x, padded), multiples=_multiples(padded, shape))
         for axis, (narrow, wide) in enumerate(zip(padded, shape)):
@@ -264,6 +274,17 @@ class Emitter:
                 after, _ = rank.around(padded, [axis])
                 x = self.viewed(self.add("TILE", input=part, multiples=_multiples(part.shape, after)), padded)
         return x
+
+    def _zeros_along(self, axis: int, shape: Dims, type: OperandType) -> Tensor:
+        """Zeros as many as the node's result is long along `axis`, unknown until run time; of size 1 elsewhere."""
+        sizes = self.sizes if self.shape[axis : axis + 1] == (None,) and len(self.shape) == len(shape) else ()
+        source, at = self.sized.get(sizes[axis] if sizes else None, (None, 0))
+        if source is None:
+            raise Inexpressible(f"expands to {shape}, which is unknown until run time")
+        begin, size = [0] * source.rank, [-1 if a == at else 1 for a in range(source.rank)]
+        row = self.reshape(self.add("SLICE", input=source, begin=begin, size=size), (None, 1))
+        zeros = self.add("ARGMAX", input=row, axis=1)  # of one element: 0, whatever it is
+        return self.cast(self.reshape(zeros, tuple(None if a == axis else 1 for a in range(len(shape)))), type)
 
     def cast(self, x: Tensor, type: OperandType) -> Tensor:
         """x in another type; PyTorch and NNAPI both truncate floats, and any number but 0 is true."""

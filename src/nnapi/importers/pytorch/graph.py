@@ -6,7 +6,7 @@ import itertools
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, InputSpec
 from torch.utils import _pytree as pytree
 
 from nnapi.errors import ModelError, UnsupportedOperation
@@ -39,6 +39,7 @@ from nnapi.importers.pytorch import (
 from nnapi.importers.pytorch.aliasing import mutated
 from nnapi.importers.pytorch.decompose import Decomposer
 from nnapi.importers.pytorch.emitter import Emitter
+from nnapi.importers.pytorch.rank import MAX_RANK
 from nnapi.importers.pytorch.tensor import (
     TYPES,
     UNKNOWN,
@@ -46,12 +47,16 @@ from nnapi.importers.pytorch.tensor import (
     Tensor,
     Unknown,
     dims_of,
-    filled_dims_of,
+    empty,
+    filled,
+    number_of,
     operand_of,
+    sizes_of,
     tensor_of,
 )  # fmt: skip
 from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import Model
+from nnapi.ops.types import B8
 
 FAMILIES = (
     activation,
@@ -82,42 +87,56 @@ def functional_name(target: OpOverload) -> str:
     return name.replace("_.", ".", 1) if target._schema.is_mutable else name
 
 
-def inputs_of(program: torch.export.ExportedProgram, given: Callable[[Any], Any]) -> list[Any]:
-    """What each placeholder of the graph stands for: a constant, or what is `given` for the user's argument."""
-    values: list[Any] = []
-    for spec in program.graph_signature.input_specs:
-        if spec.kind == InputKind.USER_INPUT:
-            values.append(given(spec.arg))
+def inputs_of(
+    program: torch.export.ExportedProgram, given: Callable[[InputSpec], Any], states: Collection[str] = ()
+) -> list[Any]:
+    """Value of each placeholder of the graph: a constant, or what is `given` for user inputs, and for `states` then."""
+    specs = program.graph_signature.input_specs
+    values: dict[int, Any] = {}
+    for i, spec in sorted(enumerate(specs), key=lambda item: item[1].target in states):
+        if spec.kind == InputKind.USER_INPUT or spec.target in states:
+            values[i] = given(spec)
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             source = program.state_dict if spec.target in program.state_dict else program.constants
-            values.append(tensor_of(source[spec.target]))
+            values[i] = tensor_of(source[spec.target])
         else:
             raise ModelError(f"input {spec.arg.name!r} is a {spec.kind.name.lower()}, a model takes tensors")
-    return values
+    return [values[i] for i in range(len(specs))]
 
 
-def declare_outputs(e: Emitter, outputs: Sequence[Any], names: Sequence[str], taken: set[int]) -> None:
+def as_output(value: Any, name: str) -> Tensor | None:
+    """A result as a tensor, numbers too; None for what is neither, which a model leaves out."""
+    if isinstance(value, Unknown):
+        raise ModelError(
+            f"output {name!r} is a number that is known at run time only", hint="return tensors, or export fixed sizes"
+        )
+    if isinstance(value, (bool, int, float)):
+        return tensor_of(torch.tensor(value))
+    return value if isinstance(value, Tensor) else None
+
+
+def declare_outputs(e: Emitter, outputs: Sequence[Tensor | None], names: Sequence[str], taken: set[int]) -> None:
     """The model's outputs, each written by an operation: inputs (`taken`), constants and repetitions are copied."""
     declared: list[Ref] = []
     kept: list[str] = []
     for value, name in zip(outputs, names):
         if value is None:
             continue
-        if not isinstance(value, Tensor):
-            raise ModelError(f"output {name!r} is a number, a model gives tensors", hint="return tensors only")
         e.name = name
+        value = replace(value, shape=filled(value.shape, f"output {name!r}"))
         ref = e.ref(value)
         if ref.operand.is_constant or ref.index in taken:
-            ref = _copy(e, ref)
+            ref = e.ref(_copied(e, value))
         taken.add(ref.index)
         declared.append(ref)
         kept.append(name)
     e.builder.output(*declared, names=kept)
 
 
-def _copy(e: Emitter, ref: Ref) -> Ref:
-    output = operand_of(ref.type, name=e.name)
-    return e.builder.add("CAST", {"input": ref}, output, name=e.name)
+def _copied(e: Emitter, x: Tensor) -> Tensor:
+    if x.type == B8:  # which CAST does not take
+        return e.elementwise("LOGICAL_OR", input0=x, input1=x)
+    return e.elementwise("CAST", operand_of(x.type, name=e.name), input=x)
 
 
 class Conversion:
@@ -141,6 +160,7 @@ class Conversion:
         for node in graph.nodes:
             if node.op == "placeholder":
                 self.values[node] = next(given)
+                self._note_sizes(node)
             elif node.op == "output":
                 return list(pytree.tree_leaves(self._values(node.args[0]), is_leaf=lambda v: v is None))
             elif node in self.needed:
@@ -149,7 +169,19 @@ class Conversion:
                 target = mutated(node)
                 if target is not None:
                     self.values[target] = self.values[node]
+                self._note_sizes(node)
         return []
+
+    def _note_sizes(self, node: fx.Node) -> None:
+        """Remember which tensor has a size that is unknown until run time: others may be expanded to it."""
+        x, value = self.values[node], node.meta.get("val")
+        if not self.decomposer or not isinstance(x, Tensor) or not x.ref or not isinstance(value, torch.Tensor):
+            return
+        if x.type == B8 or x.rank > MAX_RANK:
+            return
+        for axis, size in enumerate(sizes_of(value)):
+            if x.shape[axis] is None:
+                self.emitter.sized.setdefault(size, (x, axis))
 
     def _values(self, arguments: Any) -> Any:
         return fx.node.map_arg(arguments, lambda n: self.values[n])
@@ -168,7 +200,8 @@ class Conversion:
             if isinstance(value, torch.Tensor) and not isinstance(node.target, OpOverload):
                 raise UnsupportedOperation("is no operator", hint="run program.run_decompositions() before")
             if not isinstance(node.target, OpOverload) or not isinstance(value, (torch.Tensor, tuple, list)):
-                return value if isinstance(value, (int, float, bool)) else UNKNOWN
+                known = number_of(value)
+                return UNKNOWN if known is None else known
             return self._operator(node, node.target, value)
         except ModelError as error:
             raise type(error)(
@@ -195,16 +228,23 @@ class Conversion:
             return _evaluated(target, args, kwargs)
         results = value if isinstance(value, (tuple, list)) else (value,)
         self.emitter.result = tuple((dims_of(v), _type_of(v)) for v in results if isinstance(v, torch.Tensor))
+        if results and all(isinstance(v, torch.Tensor) and 0 in dims_of(v) for v in results):
+            folded = [empty(*result) for result in self.emitter.result]
+            return folded[0] if isinstance(value, torch.Tensor) else folded
+        self.emitter.sizes = sizes_of(results[0]) if results and isinstance(results[0], torch.Tensor) else ()
         picked = (u.args[1] for u in node.users if u.target is operator.getitem and u in self.needed)
         self.emitter.wanted = frozenset(i for i in picked if isinstance(i, int))
         function = FUNCTIONS.get(name)
-        if unknown and function not in shape.OF_THE_RESULT:
+        if unknown and function not in shape.OF_THE_RESULT | factories.OF_THE_RESULT:
             raise ModelError("takes a number that is known at run time only", hint="export with fixed sizes")
+        mark = self.emitter.builder.mark()
         try:
             with self.emitter.attempt():
-                if function is None:
-                    return self._checked(node, self._parts(node), value)
-                return self._checked(node, function(self.emitter, *args, **kwargs), value)
+                written = self._parts(node) if function is None else function(self.emitter, *args, **kwargs)
+                written = self._checked(node, written, value)
+            if any(isinstance(v, torch.Tensor) and v.dtype == torch.int64 for v in results):
+                self.emitter.wide |= set(range(mark, self.emitter.builder.mark()))
+            return written
         except Inexpressible as reason:
             if self.decomposer is None:
                 raise
@@ -214,7 +254,7 @@ class Conversion:
 
     def _parts(self, node: fx.Node) -> Any:
         """An operator without a function, written as the operators that PyTorch takes it apart to."""
-        program = self.decomposer.parts(node) if self.decomposer else None
+        program = self.decomposer.parts(node, aten.numbers_of(node, self.values)) if self.decomposer else None
         if program is None:
             raise Inexpressible("has no function here, and no parts that have")
         tensors = iter([self.values[n] for n in aten.tensors_of(node)])
@@ -239,7 +279,9 @@ class Conversion:
         return [r if r is None else self._same(r, v) for r, v in zip(results, value)]
 
     def _same(self, written: Tensor, value: torch.Tensor) -> Tensor:
-        wanted, type = filled_dims_of(value), _type_of(value)
+        wanted, type = dims_of(value), _type_of(value)
+        if 0 in wanted:
+            return empty(wanted, type)
         agree = len(wanted) == len(written.shape) and all(
             None in (a, b) or a == b for a, b in zip(wanted, written.shape)
         )
@@ -262,9 +304,9 @@ class Conversion:
             raise ModelError("gives something else than tensors, and no NNAPI operation says it")
         e = self.emitter
         inputs = [e.ref(self.values[n]) for n in aten.tensors_of(node)]
-        outputs = [operand_of(_type_of(v), dims_of(v) or (1,)) for v in results]
+        outputs = [operand_of(_type_of(v), filled(dims_of(v), "its result") or (1,)) for v in results]
         overload = aten.SAFE_NAMES.get(str(node.target), str(node.target)).removeprefix("aten.")
-        refs = e.call_aten(overload, inputs, aten.encode(node), outputs)
+        refs = e.call_aten(overload, inputs, aten.encode(node, aten.numbers_of(node, self.values)), outputs)
         written = [Tensor(dims_of(v), r.type, r) for v, r in zip(results, refs)]
         return written[0] if isinstance(value, torch.Tensor) else written
 
@@ -298,7 +340,7 @@ class Conversion:
         e = Emitter(Builder(self.emitter.name))
         refs = {i: e.builder.input_operand(self.emitter.ref(t).operand) for i, t in enumerate(operands) if t.ref}
         given = [replace(t, ref=refs.get(i)) for i, t in enumerate(operands)]
-        outputs = Conversion(e, module, self.decomposer).run(module.graph, given)
+        outputs = [as_output(v, "") for v in Conversion(e, module, self.decomposer).run(module.graph, given)]
         declare_outputs(e, outputs, [""] * len(outputs), {r.index for r in refs.values()})
         return e.builder.finish(check=False)  # verified with the model around it
 

@@ -65,7 +65,7 @@ def repeat_interleave(e: Emitter, x: Tensor, count: int, axis: int | None = None
 
 def flip(e: Emitter, x: Tensor, axes: Sequence[int]) -> Tensor:
     """Backwards along each axis: a GATHER, for REVERSE needs a far higher feature level."""
-    for axis in x.axes(axes):
+    for axis in x.axes(axes) if axes else ():
         x = take(e, x, axis, torch.arange(x.size(axis) - 1, -1, -1))
     return x
 

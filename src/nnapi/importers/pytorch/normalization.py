@@ -145,6 +145,8 @@ FUNCTIONS = {
     "aten.batch_norm.default": batch_norm,
     "aten._native_batch_norm_legit_no_training.default": trained_batch_norm,
     "aten._native_batch_norm_legit.no_stats": own_batch_norm,
+    "aten._native_batch_norm_legit.default": first(batch_norm),
+    "aten._native_batch_norm_legit_functional.default": first(batch_norm),
     "aten.native_batch_norm.default": first(batch_norm),
     "aten.cudnn_batch_norm.default": first(batch_norm),
     "aten.layer_norm.default": layer_norm,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from nnapi.errors import ModelError, UsageError
 from nnapi.importers.pytorch import archive, program
 from nnapi.importers.pytorch.quiet import quiet
-from nnapi.ir.model import Model
+from nnapi.ir.model import NARROWED, Model
+
+CONSTANTS: Final = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.layout)
+"""Example inputs that become part of the program."""
+_log = logging.getLogger("nnapi")
 
 
 def read(source: Any, example_inputs: Any = None, name: str = "") -> Model:
@@ -42,7 +48,10 @@ def read(source: Any, example_inputs: Any = None, name: str = "") -> Model:
             hint="pass a module and example inputs, a torch.export.ExportedProgram or the path of a .pt2 file",
         )
     with torch.no_grad(), quiet():
-        return program.convert(exported, name)
+        model = program.convert(exported, name)
+    if NARROWED in model.metadata:
+        _log.warning("%s: %s in 32 bits, 64 in PyTorch: results beyond them wrap", name, model.metadata[NARROWED])
+    return model
 
 
 def export(module: nn.Module, example_inputs: Any) -> torch.export.ExportedProgram:
@@ -50,6 +59,13 @@ def export(module: nn.Module, example_inputs: Any) -> torch.export.ExportedProgr
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError("a TorchScript module cannot be exported", hint="pass the nn.Module that it was made of")
     args, kwargs = _arguments(example_inputs)
+    for given in pytree.tree_leaves((args, kwargs)):
+        if not isinstance(given, (torch.Tensor, *CONSTANTS)):
+            raise ModelError(
+                f"{type(module).__name__} is given a {type(given).__name__}, torch.export takes tensors and numbers",
+                hint="torch.utils._pytree.register_pytree_node says which tensors are in it (for a dataclass: "
+                "torch.export.register_dataclass); or wrap the module in one that takes and returns tensors",
+            )
     with torch.no_grad(), quiet():
         try:
             return torch.export.export(module, args, kwargs, strict=False)

@@ -56,7 +56,7 @@ def logical_reduction(type: str) -> Callable[..., Tensor]:
     """Whether all or any is true."""
 
     def write(e: Emitter, x: Tensor, axes: Axes = None, keep: bool = False) -> Tensor:
-        return reduced(e, type, e.cast(x, B8), axes, keep)
+        return e.cast(reduced(e, type, e.cast(x, B8), axes, keep), e.type)
 
     return write
 

@@ -10,6 +10,7 @@ import torch
 from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.linear import linear
 from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
+from nnapi.ops.types import Q8
 
 MAX_MATRIX = 1 << 24
 """Elements of the largest matrix that resampling may become."""
@@ -46,6 +47,10 @@ def upsample(kind: str, dimensions: int, nnapi: str = "") -> tuple[Callable[...,
         return write(e, x, bool(corners and corners[0]), [*scales, *[None] * dimensions][:dimensions])
 
     def write(e: Emitter, x: Tensor, corners: bool, scales: Sequence[float | None]) -> Tensor:
+        if x.type == Q8 and has_corners:
+            raise Inexpressible("weighs bytes, which PyTorch rounds in a way of its own")
+        if None in e.shape[2:]:
+            return by_scale(e, x, corners, scales)
         image = x if dimensions == 2 else e.reshape(x, (*x.shape[:2], 1, x.shape[2]))
         target = [d or 0 for d in e.shape[2:]] if dimensions == 2 else [1, e.shape[2] or 0]
         factors = [*[None] * (2 - dimensions), *scales]
@@ -60,6 +65,13 @@ def upsample(kind: str, dimensions: int, nnapi: str = "") -> tuple[Callable[...,
                 if image.shape[axis] != size or (factor is not None and not corners):
                     y = resampled(e, y, axis, _resampling(kind, size, corners if has_corners else None, factor))
         return e.reshape(y, e.shape)
+
+    def by_scale(e: Emitter, x: Tensor, corners: bool, scales: Sequence[float | None]) -> Tensor:
+        if not nnapi or dimensions != 2 or corners or None in scales:
+            raise Inexpressible("resizes to a size that is unknown until run time")
+        given = {"width_scale": scales[1], "height_scale": scales[0]}
+        half = kind in ("bilinear", "nearest_exact")
+        return e.reshape(e.add(nnapi, input=x, **given, layout=True, **_centers(corners, half)), e.shape)
 
     return vec, default
 

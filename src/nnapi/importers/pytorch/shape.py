@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import torch
 
+from nnapi.errors import ModelError
 from nnapi.importers.pytorch.emitter import Emitter
-from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor, Unknown
 
 
 def view(e: Emitter, x: Tensor, *_: Any) -> Tensor:
@@ -57,7 +58,25 @@ def to(e: Emitter, x: Tensor, *_: Any, **__: Any) -> Tensor:
 def repeat(e: Emitter, x: Tensor, counts: Sequence[int]) -> Tensor:
     """The whole tensor, so many times along each dimension."""
     x = e.viewed(x, (1,) * (len(counts) - x.rank) + x.shape)
-    return e.add("TILE", input=x, multiples=list(counts)) if any(c != 1 for c in counts) else x
+    if any(isinstance(c, Unknown) for c in counts):
+        shape = tuple(e.shape[i] if isinstance(c, Unknown) else d for i, (d, c) in enumerate(zip(x.shape, counts)))
+        x = e.expand(x, shape) if all(a == b or a == 1 for a, b in zip(x.shape, shape)) else _refuse_counts()
+        counts = [1 if isinstance(c, Unknown) else c for c in counts]
+    return _tiled(e, x, counts)
+
+
+def _refuse_counts() -> NoReturn:
+    raise ModelError(
+        "repeats a dimension as often as is known at run time only", hint="export with fixed sizes, or expand size 1"
+    )
+
+
+def _tiled(e: Emitter, x: Tensor, counts: Sequence[int]) -> Tensor:
+    if all(c == 1 for c in counts):
+        return x
+    if x.is_constant:
+        return Tensor(e.shape, x.type, value=x.value.repeat(*counts))
+    return e.add("TILE", input=x, multiples=list(counts))
 
 
 def tile(e: Emitter, x: Tensor, counts: Sequence[int]) -> Tensor:
@@ -103,8 +122,8 @@ def _as_image(e: Emitter, x: Tensor) -> Tensor:
     return e.images(x, 3)
 
 
-OF_THE_RESULT: Final = frozenset((view, expand))
-"""They look at the result's shape, never at sizes given, which may be unknown."""
+OF_THE_RESULT: Final = frozenset((view, expand, repeat))
+"""They look at the result's shape, and at sizes given only where these are known."""
 
 FUNCTIONS = {
     **dict.fromkeys((

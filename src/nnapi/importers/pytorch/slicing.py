@@ -8,7 +8,7 @@ import torch
 
 from nnapi.importers.pytorch.emitter import Emitter
 from nnapi.importers.pytorch.rank import Dims
-from nnapi.importers.pytorch.tensor import Inexpressible, Tensor
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor, empty
 
 LAST = 2**63 - 1
 """Where PyTorch's slices end that go to the end."""
@@ -19,17 +19,33 @@ def resized(shape: Dims, axis: int, *sizes: int | None) -> Dims:
     return (*shape[:axis], *sizes, *shape[axis + 1 :])
 
 
-def window(e: Emitter, x: Tensor, axis: int, begin: int, size: int) -> Tensor:
-    """`size` elements from `begin` on along `axis`."""
+def window(e: Emitter, x: Tensor, axis: int, begin: int, size: int | None) -> Tensor:
+    """`size` elements from `begin` on along `axis`; along one whose size is unknown, below 0 counts from its end."""
     shape = resized(x.shape, axis, size)
-    if x.shape == shape:
+    if x.shape == shape and not begin:
         return x
+    if size == 0:
+        return empty(shape, x.type)
     if x.is_constant:
         return Tensor(shape, x.type, value=x.value.narrow(axis, begin, size))
+    if begin < 0:
+        return _strided(e, x, axis, begin, None if size is None else begin + size or None, size)
     part, (at,) = e.around(x, axis)
     begins, sizes = [0] * part.rank, [-1] * part.rank
-    begins[at], sizes[at] = begin, size
+    begins[at], sizes[at] = begin, -1 if size is None else size
     return e.viewed(e.add("SLICE", input=part, begin=begins, size=sizes), shape)
+
+
+def _strided(e: Emitter, x: Tensor, axis: int, begin: int | None, end: int | None, size: int | None) -> Tensor:
+    """x[begin:end] along `axis`, `size` elements; bounds below 0 count from the end."""
+    part, (at,) = e.around(x, axis)
+    others = sum(1 << a for a in range(part.rank) if a != at)
+    begins, ends = ([(bound or 0) if a == at else 0 for a in range(part.rank)] for bound in (begin, end))
+    y = e.add(
+        "STRIDED_SLICE", input=part, begin=begins, end=ends, strides=[1] * part.rank,
+        begin_mask=others | (begin is None) << at, end_mask=others | (end is None) << at, shrink_axis_mask=0,
+    )  # fmt: skip
+    return e.viewed(y, resized(x.shape, axis, size))
 
 
 def take(e: Emitter, x: Tensor, axis: int, indexes: torch.Tensor | Tensor) -> Tensor:
@@ -49,16 +65,29 @@ def slice(
     axis = x.axis(axis)
     if not start and end in (None, LAST) and step == 1:
         return x
+    if x.shape[axis] is None and step == 1:
+        return _open_slice(e, x, axis, start or 0, end)
     inside = range(x.size(axis))[start:end]
     if step == 1:
         return window(e, x, axis, inside.start, len(inside))
     return take(e, x, axis, torch.tensor(inside[::step]))
 
 
+def _open_slice(e: Emitter, x: Tensor, axis: int, start: int, end: int | None) -> Tensor:
+    """x[start:end] along an axis whose size is unknown until run time."""
+    size = e.shape[axis]
+    if size is not None or end in (None, LAST):
+        return window(e, x, axis, start, size)
+    if start == 0 and end is not None and end < 0:
+        return _strided(e, x, axis, None, end, None)
+    raise Inexpressible(f"x[{start}:{end}] of a size that is unknown until run time")
+
+
 def select(e: Emitter, x: Tensor, axis: int, index: int) -> Tensor:
     """x[index] along `axis`, which goes."""
     axis = x.axis(axis)
-    return e.reshape(window(e, x, axis, index % x.size(axis) if index < 0 else index, 1), resized(x.shape, axis))
+    size = x.shape[axis]
+    return e.reshape(window(e, x, axis, index if size is None else index % size, 1), resized(x.shape, axis))
 
 
 def narrow(e: Emitter, x: Tensor, axis: int, start: int, length: int) -> Tensor:
@@ -111,8 +140,8 @@ def join(e: Emitter, tensors: Sequence[Tensor], axis: int) -> Tensor:
 
 
 def cat(e: Emitter, tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """`join`; PyTorch allows empty tensors of rank 1 among the others."""
-    tensors = [e.cast(t, e.type) for t in tensors if t.shape != (0,)]
+    """`join` of what has elements."""
+    tensors = [e.cast(t, e.type) for t in tensors if not t.is_empty]
     return join(e, tensors, tensors[0].axis(axis))
 
 
@@ -145,7 +174,7 @@ def slice_scatter(
     inside = range(x.size(axis))[start:end]
     before = window(e, x, axis, 0, inside.start)
     behind = window(e, x, axis, inside.stop, x.size(axis) - inside.stop)
-    return join(e, [t for t in (before, e.cast(part, x.type), behind) if t.shape[axis] != 0], axis)
+    return join(e, [t for t in (before, e.cast(part, x.type), behind) if not t.is_empty], axis)
 
 
 def select_scatter(e: Emitter, x: Tensor, part: Tensor, axis: int, index: int) -> Tensor:

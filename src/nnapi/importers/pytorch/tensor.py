@@ -22,6 +22,9 @@ EXACT: Final = {F32: torch.float32, F16: torch.float16, B8: torch.bool, I32: tor
 """The types that both have; PyTorch's others take the nearest one. Bytes are quantized with scale 1, zero point 0."""
 
 
+LIMITS: Final = np.iinfo(np.int64)
+
+
 class Inexpressible(Exception):
     """NNAPI's operations cannot say this; the operator becomes an extension. Raised before anything is written."""
 
@@ -69,6 +72,11 @@ class Tensor:
             return list(range(self.rank))
         return sorted(self.axis(a) for a in ([axes] if isinstance(axes, int) else axes))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no elements."""
+        return 0 in self.shape
+
     def size(self, axis: int) -> int:
         """A dimension that must be known."""
         size = self.shape[axis]
@@ -84,17 +92,41 @@ def operand_of(type: OperandType, shape: Dims = (), name: str = "") -> Operand:
 
 def dims_of(value: torch.Tensor) -> Dims:
     """The shape of a tensor of the graph; None where a dimension is unknown until run time."""
-    return tuple(d if isinstance(d, int) else None for d in value.shape)
+    return tuple(map(number_of, value.shape))
 
 
-def filled_dims_of(value: torch.Tensor, what: str = "its result") -> Dims:
-    """`dims_of`; ModelError for a tensor without elements."""
-    shape = dims_of(value)
+def sizes_of(value: torch.Tensor) -> tuple[Any, ...]:
+    """The shape of a tensor of the graph; an unknown dimension as PyTorch's expression of it."""
+    return tuple(d.node.expr if isinstance(d, torch.SymInt) else d for d in value.shape)
+
+
+def number_of(value: Any) -> Any:
+    """A number of the graph; None where it is known at run time only: some symbols can have one value only."""
+    match value:
+        case torch.SymInt():
+            return value.node.maybe_as_int()
+        case torch.SymFloat():
+            return value.node.maybe_as_float()
+        case torch.SymBool():
+            return value.node.maybe_as_bool()
+        case bool() | int() | float():
+            return value
+    return None
+
+
+def filled(shape: Dims, what: str) -> Dims:
+    """The shape; ModelError where it has no elements."""
     if 0 in shape:
         raise ModelError(
             f"{what} has shape {shape}, where NNAPI's 0 is an unknown size", hint="leave out what is empty"
         )
     return shape
+
+
+def empty(shape: Dims, type: OperandType) -> Tensor:
+    """A tensor without elements: a constant that no operation takes; without a value where a size is unknown."""
+    is_open = None in shape
+    return Tensor(shape, type, value=None if is_open else torch.empty(shape, dtype=EXACT[type]))
 
 
 def tensor_of(value: torch.Tensor) -> Tensor:
@@ -115,6 +147,8 @@ def array_of(value: torch.Tensor) -> Array:
         value = value.float()
     array: Array = value.numpy()
     dtype = TYPES[value.dtype].dtype
+    if array.dtype == np.int64:  # PyTorch's own limits stand for infinity, as NNAPI's do
+        array = np.where(array == LIMITS.min, -(2**31), np.where(array == LIMITS.max, 2**31 - 1, array))
     if dtype == np.int32 and array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31:
         raise ModelError(
             f"a constant of {value.dtype} holds {array.min()} to {array.max()}, TENSOR_INT32 has 32 bits",
