@@ -18,6 +18,9 @@ NnapiError
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 def printable(text: str) -> str:
     """Text in one line that no terminal obeys: escapes, line ends, marks of direction and the like as `\\x1b`, `\\n`.
@@ -102,7 +105,11 @@ class MissingExtra(NnapiError, ImportError):
 
     def __init__(self, needed_by: str, *, extra: str) -> None:
         super().__init__(f"{needed_by} needs an extra", hint=f"pip install 'nnapi[{extra}]'")
+        self.needed_by = needed_by
         self.extra = extra
+
+    def __reduce__(self) -> Any:
+        return partial(type(self), extra=self.extra), (self.needed_by,)
 
 
 class DriverError(NnapiError):
