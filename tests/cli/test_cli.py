@@ -241,6 +241,25 @@ def test_wrong_shape_is_explained(model: str, tmp_path: Path, capsys: pytest.Cap
     assert "input 'x' has shape (2, 4), must have (1, 4)" in capsys.readouterr().err
 
 
+TRIED = {
+    "convert": ["convert", "ABSENT", "-o", "FOLDER/x.nnapi", "-o", "FOLDER/none/x.tflite"],
+    "run": ["run", "ABSENT", "--random", "0", "-o", "FOLDER/none/y.npz"],
+    "quantize": ["quantize", "ABSENT", "-c", "ABSENT", "-o", "FOLDER/none/q.nnapi"],
+    "table": ["quantize", "ABSENT", "-c", "ABSENT", "--save-table", "FOLDER/none/t.json"],
+    "report": ["quantize", "ABSENT", "-c", "ABSENT", "--report", "FOLDER"],
+}
+
+
+@pytest.mark.parametrize("arguments", TRIED.values(), ids=TRIED.keys())
+def test_outputs_are_tried_before_the_work(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model, which is not there either, is not even looked for."""
+    assert main([a.replace("FOLDER", str(tmp_path)).replace("ABSENT", "absent.nnapi") for a in arguments]) == 2
+    assert f"cannot write {tmp_path}" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_file_that_exists_survives_a_failed_write(model: str, tmp_path: Path) -> None:
     target = tmp_path / "readonly"
     target.mkdir()
