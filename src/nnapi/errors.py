@@ -59,6 +59,10 @@ class NnapiError(Exception):
         return printable(f"{where}{self.message}{source}{hint}")
 
 
+class ReferenceWarning(UserWarning):
+    """A session runs mostly on the reference, which nobody asked for and which is slow."""
+
+
 class ModelError(NnapiError):
     """The model, or the file it came from, is not valid."""
 

@@ -14,6 +14,7 @@ from nnapi import pipeline
 from nnapi.drivers.driver import Driver, PrepareOptions
 from nnapi.drivers.fake import FakeDriver
 from nnapi.drivers.reference import PreparedReference, ReferenceDriver, execute
+from nnapi.errors import ReferenceWarning
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array
 from nnapi.partitioning.assign import assign
@@ -22,6 +23,7 @@ from nnapi.partitioning.deny import DenyList
 from nnapi.partitioning.detours import MOST
 from nnapi.partitioning.gate import Gate
 from nnapi.partitioning.samples import random_inputs
+from nnapi.report.plan import describe_plan
 from nnapi.runtime.session import Session, build_session
 
 MODEL = chain("ADD", "SUB", "MUL", "ADD", "SUB", "ADD", "MUL", "SUB", size=64)
@@ -111,8 +113,12 @@ def test_what_was_refused_is_planned_round(case: str) -> None:
 
 def test_an_engine_that_fails_at_everything_is_left_soon() -> None:
     model, broken = chain(*["ADD"] * 300, size=4), Fusing(pair=("", ""), how="fails")
-    session = session_of([broken], Database(), model)
+    slow = "300 of 300 operations run on the reference, some 50 times slower than an engine: an estimate of 0.015 s"
+    with pytest.warns(ReferenceWarning, match=slow):
+        session = session_of([broken], Database(), model)
     assert session.plan.devices == ("reference",)
+    assert f"  SLOW: {session.plan.burden}" in list(describe_plan(session.plan))
+    assert any(line.startswith("  refused: 300 operations on fusing: ") for line in describe_plan(session.plan))
     assert len(broken.prepared) <= MOST + 1
 
 
@@ -126,3 +132,9 @@ def test_default_devices_are_all_there_when_one_fails(monkeypatch: pytest.Monkey
     assert plan.devices == ("fusing",)
     assert pipeline.build(plan).plan.devices == ("other",)
     assert pipeline.partition(MODEL).devices == ("other",)
+
+
+def test_nobody_is_warned_of_the_reference_that_was_asked_for() -> None:
+    model = chain(*["ADD"] * 300, size=4)
+    session = build_session(assign(model, [ReferenceDriver()]), {}, PrepareOptions(), fallback=True)
+    assert session.plan.burden == ""

@@ -85,6 +85,28 @@ def test_what_is_measured_to_be_fastest_is_kept_whatever_devices_claim(tmp_path:
     assert again.partitions[0].estimate.source == "measured"
 
 
+def test_what_the_gate_refused_of_a_tuned_model_is_said_each_time() -> None:
+    """Also by the compile that measured it: the fastest of the plans is refused, and another one takes its place."""
+    model, database = chain("ADD", "MUL", size=16), Database()
+    for _ in range(2):
+        session = tuned(model, [Wrong("wrong", claims=1e-9), Timed("honest", takes=1e-3, claims=1e-3)], database)
+        assert session.plan.placement[1] == "honest"
+        assert any(f.device == "wrong" and "SQNR" in f.reason for f in session.fallbacks), session.fallbacks
+
+
+@dataclass
+class Wrong(Timed):
+    """Fast, and wrong wherever there is a MUL."""
+
+    def prepare(self, model: Model, options: PrepareOptions) -> PreparedReference:  # type: ignore[override]
+        return _Zeros(model) if any(o.type == "MUL" for o in model.operations) else PreparedReference(model)
+
+
+class _Zeros(PreparedReference):
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        return [np.zeros_like(array) for array in super().run(inputs, outputs)]
+
+
 KEYS = {
     "threads": (PrepareOptions(num_threads=2), FakeDriver("d")),
     "precision": (PrepareOptions("relaxed"), FakeDriver("d")),

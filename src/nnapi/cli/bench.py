@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Final
 
 import click
@@ -58,8 +59,11 @@ def command(
             load=loading, progress=lambda share: show(f"{share:.0%}"),
         )  # fmt: skip
     if as_json:
-        return print_json(record.to_json())
+        fallbacks = [asdict(fallback) for fallback in session.fallbacks]
+        return print_json({**record.to_json(), "fallbacks": fallbacks, "burden": session.plan.burden})
     _print(record)
+    if session.plan.burden:
+        say(f"SLOW: {session.plan.burden}")
     for fallback in session.fallbacks:
         say(f"fallback: {fallback.what} on {fallback.device}: {fallback.reason}")
     return None

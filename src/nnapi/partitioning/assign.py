@@ -145,6 +145,7 @@ def _meets(placed: Placed, denied: DenyList) -> bool:
 def plan_of(problem: Problem, chosen: Priced, *, is_optimal: bool = False) -> Plan:
     """The plan of one placement; what else was priced are its alternatives."""
     partitions = tuple(problem.costs.partition(device, operations) for device, operations in chosen.groups)
+    last_seconds, engine_seconds = problem.costs.burden(chosen.assignment, problem.last)
     ranked = sorted(problem.priced.values(), key=problem.cost)
     others = [p.alternative for p in ranked if p.assignment != chosen.assignment]
     return Plan(
@@ -158,6 +159,8 @@ def plan_of(problem: Problem, chosen: Priced, *, is_optimal: bool = False) -> Pl
         problem.precision,
         is_optimal,
         refused=tuple(problem.detours.met),
+        last_seconds=last_seconds,
+        engine_seconds=engine_seconds,
     )
 
 

@@ -133,6 +133,15 @@ class CostModel:
             max(busy.values(), default=0.0),
         )
 
+    def burden(self, assignment: Sequence[str], last: str | None) -> tuple[float, float]:
+        """Seconds of the operations on the device of last resort: there, and where each is cheapest besides."""
+        members = [n for n, device in enumerate(assignment) if device == last]
+        others = [d for d, name in enumerate(self.names) if name != last]
+        if last is None or not members or not others:
+            return 0.0, 0.0
+        there, elsewhere = self.seconds[self._number[last], members], self.seconds[np.ix_(others, members)]
+        return float(there.sum()), float(elsewhere.min(axis=0).sum())
+
     def _moved(self, chosen: Array, busy: dict[str, float]) -> tuple[float, float]:
         """Seconds and joules of all transfers: one per tensor and device that reads it from another."""
         tensor, writer, reader = self.edges.T

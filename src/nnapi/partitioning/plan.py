@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from nnapi.drivers.driver import Accept, Estimate, Precision, Preference, Reject
 from nnapi.ir.model import Model
@@ -15,6 +16,9 @@ from nnapi.partitioning.candidate import EXACT
 from nnapi.partitioning.detours import Detour
 from nnapi.partitioning.schedule import split as split
 from nnapi.partitioning.verdict import Denied, Verdicts
+
+FELT_SECONDS: Final = 0.005
+"""What is lost in a run before anyone is warned of it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class Plan:
     """Why partitions, by number, are not compared with the reference."""
     refused: tuple[Detour, ...] = ()
     """Partitions that were refused as a whole, which the plan goes round."""
+    last_seconds: float = 0.0
+    """What is spent on the device of last resort."""
+    engine_seconds: float = 0.0
+    """What the fastest of the devices asked for would take for that, by their estimates."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -114,6 +122,20 @@ class Plan:
         found += [Fallback(self.model.operations[n].label, self.fallback or "", why) for n, why in self.fallbacks()]
         return list(dict.fromkeys(found))
 
+    @property
+    def burden(self) -> str:
+        """What the device of last resort costs, in words, where it is most of a run and can be felt; else empty."""
+        lost = self.last_seconds - self.engine_seconds
+        if lost < FELT_SECONDS or self.last_seconds < self.chosen.seconds / 2:
+            return ""
+        count = sum(device == self.fallback for device in self.placement.values())
+        times = self.last_seconds / self.engine_seconds if self.engine_seconds > 0 else math.inf
+        slower = f"some {times:.0f} times slower than an engine" if times < 1e6 else "much slower than an engine"
+        return (
+            f"{count} of {len(self.model.operations)} operations run on the {self.fallback}, {slower}: an estimate of "
+            f"{self.last_seconds:.2g} s for each run, where {self.engine_seconds:.2g} s would do"
+        )
+
     def precision_of(self, partition: Partition) -> Precision:
         """What a partition computes float32 in."""
         return "fp32" if partition.device.endswith(EXACT) else self.precision
@@ -131,6 +153,8 @@ class Plan:
             "predicted_joules": self.chosen.joules,
             "is_optimal": self.is_optimal,
             "chosen": self.chosen.name,
+            "burden": self.burden,
+            "deviations": [asdict(deviation) for deviation in self.deviations()],
             "partitions": [
                 {
                     "device": p.device,

@@ -22,6 +22,11 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     took = plan.chosen.measured_seconds
     yield f"plan: {total} operations in {parts}: {plan.chosen.name}"
     yield f"  {plan.chosen.seconds * 1e3:.2f} ms {source}" + ("" if took is None else f", {took * 1e3:.2f} ms measured")
+    if plan.burden:
+        yield f"  SLOW: {plan.burden}"
+    for deviation in plan.deviations()[:MAX_REASONS]:
+        if deviation.device != plan.fallback:
+            yield f"  refused: {deviation.what} on {deviation.device}: {deviation.reason}"
     if plan.preference == "sustained_speed":
         yield f"  many answers: {plan.chosen.busiest * 1e3:.2f} ms each, where several threads call the session at once"
     for k, partition in enumerate(plan.partitions):

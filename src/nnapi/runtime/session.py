@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
-from nnapi.drivers.driver import Driver, PrepareOptions
+from nnapi.drivers.driver import Driver, Prepared, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
-from nnapi.errors import ExecutionError, UsageError
+from nnapi.errors import ExecutionError, NnapiError, ReferenceWarning, UsageError
 from nnapi.ir.model import RANKLESS
 from nnapi.ir.names import names_of
 from nnapi.ir.verify import compatible
@@ -19,11 +20,14 @@ from nnapi.ops.given import stored
 from nnapi.ops.numeric import dequantize, quantize
 from nnapi.ops.types import F32, Array, Operand
 from nnapi.partitioning.assign import assign
+from nnapi.partitioning.candidate import engine_name
 from nnapi.partitioning.detours import Detours
 from nnapi.partitioning.gate import Gate
 from nnapi.partitioning.plan import Fallback, Plan
 from nnapi.partitioning.profile import Profile
+from nnapi.partitioning.samples import random_inputs
 from nnapi.runtime.build import Built, build_plan
+from nnapi.runtime.standby import Standby
 
 
 class Session:
@@ -204,12 +208,61 @@ def build_session(
             detours=detours,
         )
 
+    def note(fallback: Fallback) -> None:
+        session.fallbacks = tuple(dict.fromkeys((*session.fallbacks, fallback)))
+
     try:
         final, built = build_plan(plan, drivers, options, gate, replan if fallback else None)
     finally:
         if gate is not None:
             gate.close()
-    return Session(_noted(final, gate), built, final.deviations())
+    if final.burden:
+        warnings.warn(f"{final.burden}; session.fallbacks says why", ReferenceWarning, stacklevel=2)
+    others = [d for d in drivers.values() if d.name != ReferenceDriver.name] if fallback else None
+    standing = [_standby(b, others, options, gate, note) for b in built]
+    session = Session(_noted(final, gate), standing, final.deviations())
+    return session
+
+
+def _standby(
+    built: Built,
+    drivers: Sequence[Driver] | None,
+    options: PrepareOptions,
+    gate: Gate | None,
+    note: Callable[[Fallback], None],
+) -> Built:
+    """`built`, with the other devices for what its own fails at; none without `drivers`."""
+    model, name = built.partition.subgraph.model, built.partition.device
+    if name == ReferenceDriver.name:
+        return built
+    others = {d.name: d for d in drivers or () if engine_name(d.name) != engine_name(name)}
+
+    def elsewhere() -> Prepared:
+        checks = None if gate is None else replace(gate, samples=random_inputs(model.input_operands))
+        denied = None if gate is None else gate.denied
+        fallback = ReferenceDriver()
+        plan = assign(model, [*others.values()] or [fallback], fallback=fallback, denied=denied)
+        return _Whole(build_session(plan, others, options, fallback=True, gate=checks))
+
+    def failed(error: NnapiError) -> None:
+        note(Fallback(f"{len(built.partition.operations)} operations", name, f"fails to run: {error.message}"))
+
+    return replace(built, prepared=Standby(built.prepared, model, None if drivers is None else elsewhere, failed))
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A session as something prepared."""
+
+    session: Session
+
+    def run(self, inputs: Sequence[Array | None], outputs: Sequence[Array] | None = None) -> list[Array]:
+        results = self.session(*inputs)
+        if outputs is None:
+            return results
+        for given, array in zip(outputs, results, strict=True):
+            given[...] = array
+        return list(outputs)
 
 
 def _noted(plan: Plan, gate: Gate | None) -> Plan:

@@ -18,16 +18,14 @@ from nnapi.ir.builder import Builder
 from nnapi.ir.model import Model
 from nnapi.ir.subgraph import extract
 from nnapi.ops.types import F32, Array
-from nnapi.partitioning.assign import plan_of, pose
+from nnapi.partitioning.assign import place, plan_of
 from nnapi.partitioning.candidate import engine_name
 from nnapi.partitioning.deadline import within
 from nnapi.partitioning.digest import digest
-from nnapi.partitioning.exact import solve
 from nnapi.partitioning.gate import RUN_SECONDS, Gate
-from nnapi.partitioning.plan import Partition, Plan
+from nnapi.partitioning.plan import Fallback, Partition, Plan
 from nnapi.partitioning.problem import Priced, Problem
 from nnapi.partitioning.profile import LAUNCH, TRANSFER, Profile
-from nnapi.partitioning.search import search
 from nnapi.partitioning.segments import segments
 from nnapi.partitioning.timing import interleaved, race
 from nnapi.runtime.build import build_partition, legalize
@@ -86,17 +84,25 @@ class Tuner:
         """The fastest of the best few plans, and of the devices that take all of `model`; it is remembered."""
         self.measure(model, drivers)
         options, gate = self.profile.options, self.gate
-        problem = pose(
+        placed = place(
             model, drivers, preference=options.preference, fallback=ReferenceDriver() if fallback else None,
-            profile=self.profile, denied=None if gate is None else gate.denied,
+            profile=self.profile, denied=None if gate is None else gate.denied, remembers=False,
         )  # fmt: skip
-        best = search(problem)
-        best = solve(problem, best) or best
+        problem, best = placed.problem, placed.priced
         everyone = {d.name: d for d in drivers}
         plans = [plan_of(problem, priced) for priced in _worth_measuring(problem, best, few)]
 
+        refused: list[Fallback] = []
+
         def built(plan: Plan, gate: Gate | None) -> Session:
-            return build_session(plan, everyone, options, fallback=fallback, gate=gate, profile=self.profile)
+            session = build_session(plan, everyone, options, fallback=fallback, gate=gate, profile=self.profile)
+            if session.plan.placement != plan.placement:  # another plan may take its place, and know nothing of it
+                refused.extend(session.fallbacks)
+            return session
+
+        def kept(session: Session) -> Session:
+            session.fallbacks = tuple(dict.fromkeys((*session.fallbacks, *refused)))
+            return session
 
         light = None if gate is None else replace(gate, compares=False)
         seconds = self._seconds_of(plans, lambda plan: built(plan, gate if _is_foreign(plan) else light))
@@ -111,9 +117,9 @@ class Tuner:
                 names = [placement[n] for n in range(len(placement))]
                 self.profile.record_plan(model, drivers, names, plan.chosen.measured_seconds or 0.0)
                 session.plan = replace(session.plan, chosen=plan.chosen, alternatives=ranking)
-                return session
+                return kept(session)
         # Nothing that was measured passes the gate: what is left is planned without what was refused.
-        return built(plan_of(problem, best), gate)
+        return kept(built(plan_of(problem, best), gate))
 
     def _seconds_of(self, plans: Sequence[Plan], build: Callable[[Plan], Session]) -> dict[int, float]:
         """Seconds of the plans that can be built, by number; one placement is measured once."""
