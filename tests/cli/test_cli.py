@@ -113,12 +113,12 @@ def test_check_a_level_names_every_operation(tmp_path: Path, capsys: pytest.Capt
     save(chain("MAXIMUM", "ADD", "SUB", "MAXIMUM"), path)
     assert main(["check", str(path), "-d", "reference", "--level", "1"]) == 1
     captured = capsys.readouterr()
-    assert "above feature level 1 (Android 8.1): 3 of 4 operations" in captured.out
+    assert "above feature level 1 (Android 8.1): 3 needs of 4 operations" in captured.out
     for line in ("MAXIMUM 'maximum0'  MAXIMUM needs feature level 3", "SUB 'sub2'", "MAXIMUM 'maximum3'", "plan: 4"):
         assert line in captured.out
     assert captured.err.count("\n") == 1
     assert "MAXIMUM 'maximum0': MAXIMUM needs feature level 3 (Android 10), the target has 1" in captured.err
-    assert "(and 2 more)" in captured.err
+    assert "(the first of 3 needs)" in captured.err
     assert main(["check", str(path), "-d", "reference", "--level", "1", "--json"]) == 1
     record = json.loads(capsys.readouterr().out)["level"]
     assert [(n["operation"], n["level"]) for n in record["above"]] == [

@@ -56,7 +56,7 @@ def command(
     if NARROWED in model.metadata:
         say(f"computed in 32 bits, 64 in the source, so that results beyond them wrap: {model.metadata[NARROWED]}")
     if above:
-        say(f"above {level_name(level)}: {len({n.operation for n in above})} of {len(model.operations)} operations")
+        say(f"above {level_name(level)}: {_counted(len(above))} of {len(model.operations)} operations")
         print_table(("operation", "reason"), [(n.operation, str(n.need)) for n in above])
     elif level is not None:
         say(f"fits {level_name(level)}")
@@ -68,7 +68,7 @@ def command(
 def _require_level(above: list[LevelNeed], level: int | None) -> None:
     """ModelError where something in the model is above the level that was asked for."""
     if level is not None and above:
-        others = f" (and {len(above) - 1} more)" if above[1:] else ""
+        others = f" (the first of {_counted(len(above))})" if above[1:] else ""
         raise ModelError(
             f"{above[0].need}, the target has {level} ({ANDROID[level]}){others}", operation=above[0].operation
         )
@@ -87,6 +87,10 @@ def _beyond_rows(beyond: list[LevelNeed], show_all: bool) -> list[tuple[str, str
         return [(n.operation, str(n.need)) for n in beyond]
     counts = Counter((n.operation.partition(" ")[0], str(n.need)) for n in beyond)
     return [(f"{count} {type}", reason) for (type, reason), count in counts.most_common()]
+
+
+def _counted(needs: int) -> str:
+    return "1 need" if needs == 1 else f"{needs} needs"
 
 
 def _need_record(need: LevelNeed) -> dict[str, object]:
