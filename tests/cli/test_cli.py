@@ -243,6 +243,7 @@ def test_wrong_shape_is_explained(model: str, tmp_path: Path, capsys: pytest.Cap
 
 TRIED = {
     "convert": ["convert", "ABSENT", "-o", "FOLDER/x.nnapi", "-o", "FOLDER/none/x.tflite"],
+    "the file beside": ["convert", "ABSENT", "-o", "FOLDER/taken.param"],
     "run": ["run", "ABSENT", "--random", "0", "-o", "FOLDER/none/y.npz"],
     "quantize": ["quantize", "ABSENT", "-c", "ABSENT", "-o", "FOLDER/none/q.nnapi"],
     "table": ["quantize", "ABSENT", "-c", "ABSENT", "--save-table", "FOLDER/none/t.json"],
@@ -255,9 +256,10 @@ def test_outputs_are_tried_before_the_work(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The model, which is not there either, is not even looked for."""
+    (tmp_path / "taken.bin").mkdir()
     assert main([a.replace("FOLDER", str(tmp_path)).replace("ABSENT", "absent.nnapi") for a in arguments]) == 2
     assert f"cannot write {tmp_path}" in capsys.readouterr().err
-    assert [*tmp_path.iterdir()] == []
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.bin"]
 
 
 def test_a_file_that_exists_survives_a_failed_write(model: str, tmp_path: Path) -> None:

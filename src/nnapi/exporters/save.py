@@ -39,13 +39,15 @@ class Format(NamedTuple):
     """The only one that its readers have; None: as the model is."""
     device: str | None = None
     """The device that reads such files, and shows what others make of them."""
+    beside: str = ""
+    """The suffix of a second file."""
 
 
 FORMATS: Final[Mapping[str, Format]] = {
     ".nnapi": Format(file.save),
     ".tflite": Format(_save_tflite, "nhwc", "litert"),
     ".onnx": Format(_save_onnx, "nchw", "onnxruntime"),
-    ".param": Format(_save_ncnn, "nchw", "ncnn"),
+    ".param": Format(_save_ncnn, "nchw", "ncnn", beside=".bin"),
 }
 
 
@@ -82,3 +84,6 @@ def check_output(path: str | os.PathLike[str]) -> None:
     """UsageError where `save` cannot write there, whatever the model: asked before it is made."""
     check_suffix(path)
     check_writable(path)
+    beside = FORMATS[Path(path).suffix].beside
+    if beside:
+        check_writable(Path(path).with_suffix(beside))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nnapi.errors import UsageError
 from nnapi.exporters.ncnn.lowering import Lowering, lower_model
 from nnapi.exporters.ncnn.table import ROWS
 from nnapi.exporters.ncnn.writer import Net
@@ -46,8 +45,6 @@ def save_ncnn(model: Model, path: str | os.PathLike[str]) -> None:
     """
     net, path = export_ncnn(model), Path(path)
     beside = path.with_suffix(".bin")
-    if beside.is_dir():
-        raise UsageError(f"cannot write {beside}: it is a directory")
     with writing(beside) as weights, writing(path) as text:  # neither takes its place before both are written
         for part in net.weights():
             weights.write(part)
