@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -203,3 +208,31 @@ def test_a_machine_that_is_short_of_something_blames_no_engine(
     assert "cannot be tried now" in session.fallbacks[0].reason and str(error) in session.fallbacks[0].reason
     assert not show_denied()
     assert nnapi.compile(model, devices=crashing.NAME).plan.devices == (crashing.NAME,)
+
+
+BENCHMARK = Path(__file__).parent.parent.parent / "benchmarks" / "trust.py"
+
+
+def test_random_structures_do_not_end_a_process() -> None:
+    """A short run of the benchmark: OpenVINO dies of one of these; in this process nothing does."""
+    command = [sys.executable, str(BENCHMARK), "--models", "16", "--devices", "openvino,litert,onnxruntime", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
+    found = json.loads(done.stdout)
+    assert found["engines"]["openvino"]["after a death"] and found["died of"]
+    assert all(row["on the engine"] >= 15 for row in found["engines"].values())
+
+
+def test_what_openvino_dies_of(deaths: list[int]) -> None:
+    """z = x + y; z + b(relu(a(z))): neither the first such network nor another of other weights ends this process."""
+    pytest.importorskip("openvino")
+    clear_profile()
+    session = compiled(residual(), devices="openvino")
+    assert set(session.plan.devices) == {"openvino", "reference"}
+    assert deaths
+    deaths.clear()
+    for model in (residual(seed=1), residual(columns=12, around=1, seed=2), residual(blocks=2, seed=3)):
+        session = compiled(model, devices="openvino")
+        assert any("died of SIGSEGV" in f.reason for f in session.fallbacks)
+    assert not deaths
+    assert compiled(residual(256), devices="openvino").plan.devices == ("openvino",)
