@@ -214,12 +214,11 @@ BENCHMARK = Path(__file__).parent.parent.parent / "benchmarks" / "trust.py"
 
 
 def test_random_structures_do_not_end_a_process() -> None:
-    """A short run of the benchmark: OpenVINO dies of one of these; in this process nothing does."""
+    """A short run of the benchmark."""
     command = [sys.executable, str(BENCHMARK), "--models", "16", "--devices", "openvino,litert,onnxruntime", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
     found = json.loads(done.stdout)
-    assert found["engines"]["openvino"]["after a death"] and found["died of"]
     assert all(row["on the engine"] >= 15 for row in found["engines"].values())
 
 

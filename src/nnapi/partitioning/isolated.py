@@ -16,8 +16,9 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,8 @@ STDERR: Final = "stderr"
 """The file that takes what the process prints."""
 FOLDERS: Final = "nnapi-trial-"
 """Names of the folders for models and arrays begin so."""
+CHECKER: Final = "libc_malloc_debug.so.0"
+"""The part of the GNU C library that checks its heap."""
 LOCK: Final = "lock"
 """The file there that is locked while somebody uses the folder."""
 MAX_WORDS: Final = 160
@@ -258,7 +261,7 @@ def _started(command: Sequence[str], stderr: Path) -> tuple[subprocess.Popen[byt
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=file,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+                    env={**os.environ, **_checking(), "PYTHONPATH": os.pathsep.join(folders)},
                     start_new_session=True,  # Ctrl-C ends this process, and nothing is blamed on the engine
                 )
         except OSError as error:
@@ -272,6 +275,25 @@ def _started(command: Sequence[str], stderr: Path) -> tuple[subprocess.Popen[byt
     if isinstance(answer, OSError):
         raise answer
     return answer, over
+
+
+@cache
+def _checker() -> str:
+    """Where the part of the C library is that checks its heap; empty where there is none."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return ""
+    folders = {Path(line.split()[-1]).parent for line in lines if line.endswith("/libc.so.6")}
+    return next((str(folder / CHECKER) for folder in folders if (folder / CHECKER).exists()), "")
+
+
+def _checking() -> Mapping[str, str]:
+    """What makes the C library look for memory that was written over, and abort."""
+    if not _checker():
+        return {}
+    words = (("LD_PRELOAD", " ", _checker()), ("GLIBC_TUNABLES", ":", "glibc.malloc.check=3"))
+    return {name: separator.join(filter(None, (os.environ.get(name), more))) for name, separator, more in words}
 
 
 def _new_folder() -> tuple[Path, int]:
