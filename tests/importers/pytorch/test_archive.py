@@ -273,6 +273,42 @@ def test_what_is_not_needed_is_not_read(saved: Path, tmp_path: Path, change: Cal
     assert "antigravity" not in sys.modules
 
 
+class Made(nn.Module):
+    """A constant of a size that stands in the file."""
+
+    def __init__(self, make: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.make(x)
+
+
+MADE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "full": lambda x: torch.full((7, 11), 2.0).sum(),
+    "zeros like": torch.zeros_like,
+    "triangle": torch.tril,
+    "expanded": lambda x: torch.ones(1).expand(7, 11),
+}
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_a_constant_of_any_size_is_not_computed(tmp_path: Path, make: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    path = tmp_path / "model.pt2"
+    torch.export.save(torch.export.export(Made(make), (torch.ones(7, 11),)), path)
+    assert read(path).operations
+
+    def enlarged(members: Members) -> None:
+        text = members[PROGRAM].decode()
+        for small, large in (("7", "70000"), ("11", "30000")):
+            text = text.replace(f'{{"as_int": {small}}}', f'{{"as_int": {large}}}')
+        members[PROGRAM] = text.replace("[7, 11]", "[70000, 30000]").encode()
+
+    large = rewritten(path, tmp_path / "large.pt2", enlarged)
+    with pytest.raises(ModelError, match=r"makes a constant of \d{9,} bytes"):
+        read(large)
+
+
 def test_the_trap_would_spring() -> None:
     pickle.loads(pickle.dumps(Trap()))
     assert MARK.exists()

@@ -10,7 +10,7 @@ import torch
 
 from nnapi.importers.pytorch.activation import unary
 from nnapi.importers.pytorch.emitter import Emitter
-from nnapi.importers.pytorch.tensor import Inexpressible, Tensor, tensor_of
+from nnapi.importers.pytorch.tensor import Inexpressible, Tensor, check_size, tensor_of
 from nnapi.ops.numeric import NONE
 from nnapi.ops.types import B8, F16, F32, I32, Q8, OperandType
 
@@ -218,7 +218,9 @@ def triangle(keep: Callable[[torch.Tensor, int], torch.Tensor]) -> Callable[...,
     """The lower or upper triangle of matrices, 0 elsewhere."""
 
     def write(e: Emitter, x: Tensor, diagonal: int = 0) -> Tensor:
-        mask = keep(torch.ones(x.size(x.rank - 2), x.size(x.rank - 1), dtype=torch.bool), diagonal)
+        rows, columns = x.size(x.rank - 2), x.size(x.rank - 1)
+        check_size(rows * columns)
+        mask = keep(torch.ones(rows, columns, dtype=torch.bool), diagonal)
         return where(e, tensor_of(mask), x, 0)
 
     return write

@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export.graph_signature import InputKind, InputSpec
 from torch.utils import _pytree as pytree
 
@@ -46,6 +47,7 @@ from nnapi.importers.pytorch.tensor import (
     Inexpressible,
     Tensor,
     Unknown,
+    check_size,
     dims_of,
     empty,
     filled,
@@ -210,6 +212,9 @@ class Conversion:
                 location=error.location or _location(node),
                 hint=error.hint,
             ) from error
+        except MemoryError as error:
+            where = f"{node.target} {self.emitter.name!r}"
+            raise ModelError(f"takes more memory than there is: {error}", operation=where) from error
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
                 f"cannot be converted: {str(error).partition(chr(10))[0]}",
@@ -393,11 +398,23 @@ def _is_pure(target: OpOverload) -> bool:
 def _evaluated(target: OpOverload, args: Any, kwargs: Any) -> Any:
     """What an operator on constants gives, computed by PyTorch."""
     args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.value, (args, kwargs))
+    check_size(_size_of(target, args, kwargs))
     try:
         result = target(*args, **kwargs)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ModelError(f"cannot be computed on constants: {error}".splitlines()[0]) from error
     return pytree.tree_map_only(torch.Tensor, tensor_of, result)
+
+
+def _size_of(target: OpOverload, args: Any, kwargs: Any) -> int:
+    """Bytes of an operator's results, as far as they follow from the shapes and numbers that it takes."""
+    try:
+        with FakeTensorMode() as mode:
+            given = pytree.tree_map_only(torch.Tensor, mode.from_tensor, (args, kwargs))
+            result = target(*given[0], **given[1])
+    except Exception:  # what follows from values is told by running it, and so is what is wrong
+        return 0
+    return sum(t.numel() * t.itemsize for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor))
 
 
 def _type_of(value: torch.Tensor) -> Any:

@@ -136,8 +136,8 @@ def _affine(
     e: Emitter, x: Tensor, shape: tuple[int, ...], weight: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Scale and shift, 1 and 0 where there is none."""
-    gamma = e.like(torch.ones(shape), x) if weight is None else weight
-    beta = e.like(torch.zeros(shape), x) if bias is None else bias
+    gamma = e.like(torch.ones(()).expand(shape), x) if weight is None else weight
+    beta = e.like(torch.zeros(()).expand(shape), x) if bias is None else bias
     return gamma, beta
 
 

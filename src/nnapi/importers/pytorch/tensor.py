@@ -23,6 +23,8 @@ EXACT: Final = {F32: torch.float32, F16: torch.float16, B8: torch.bool, I32: tor
 
 
 LIMITS: Final = np.iinfo(np.int64)
+MAX_CONSTANT: Final = 1 << 29
+"""Bytes of a constant that is computed: a few numbers in a file ask for any size."""
 
 
 class Inexpressible(Exception):
@@ -140,8 +142,17 @@ def tensor_of(value: torch.Tensor) -> Tensor:
     return Tensor(tuple(value.shape), TYPES[value.dtype], value=value)
 
 
+def check_size(size: int) -> None:
+    """ModelError where a constant would be computed that is too large."""
+    if size > MAX_CONSTANT:
+        raise ModelError(f"makes a constant of {size} bytes, may have {MAX_CONSTANT}", hint="make it an input")
+
+
 def array_of(value: torch.Tensor) -> Array:
     """The tensor's values in the type NNAPI stores them in; a view of its memory where the layout allows."""
+    size = value.numel() * value.itemsize
+    if size > value.untyped_storage().nbytes():
+        check_size(size)
     value = value.detach().resolve_conj().resolve_neg().cpu()
     if value.dtype == torch.bfloat16:
         value = value.float()
