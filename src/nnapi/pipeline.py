@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nnapi.drivers import registry
-from nnapi.drivers.driver import Driver, Layout, Precision, Preference, PrepareOptions
+from nnapi.drivers.driver import Driver, Layout, Nan, Precision, Preference, PrepareOptions
 from nnapi.drivers.reference import ReferenceDriver
 from nnapi.errors import UsageError
 from nnapi.importers.load import load
@@ -113,6 +113,7 @@ def partition(
     num_threads: int = 1,
     fallback: bool = True,
     accept_inaccurate: bool = False,
+    nan: Nan = "ignore",
 ) -> Plan:
     """Which device runs what, and why. Model -> Plan.
 
@@ -121,7 +122,7 @@ def partition(
     these threads counts (`nnapi profile`), and what was found wrong is refused; with `accept_inaccurate` only what
     crashes or hangs.
     """
-    options, model = _options(precision, num_threads, preference), load(model)
+    options, model = _options(precision, num_threads, preference, nan=nan), load(model)
     plan = assign(
         model,
         _candidates(devices, model, options),
@@ -142,6 +143,7 @@ def build(
     cache_dir: str | os.PathLike[str] | None = None,
     fallback: bool = True,
     accept_inaccurate: bool = False,
+    nan: Nan = "ignore",
 ) -> Session:
     """Every partition prepared on its device, and compared with the reference the first time. Plan -> Session.
 
@@ -149,7 +151,7 @@ def build(
     """
     if not isinstance(plan, Plan):
         raise UsageError(f"a {type(plan).__name__} is no plan", hint="nnapi.partition makes one of a model")
-    options = _options(precision, num_threads, plan.preference, cache_dir)
+    options = _options(precision, num_threads, plan.preference, cache_dir, nan)
     drivers = {d.name: d for d in _candidates(devices, plan.model, options)}
     if devices is None:  # what fails may go to any device that is here; the plan may have others besides
         others = [n for n in dict.fromkeys(map(engine_name, plan.devices)) if n not in drivers and n != plan.fallback]
@@ -180,10 +182,12 @@ def compile(
     fallback: bool = True,
     tune: bool = False,
     accept_inaccurate: bool = False,
+    nan: Nan = "ignore",
 ) -> Session:
     """Optimize, partition and build `model`, loaded first where it is a path: ready to run.
 
-    With `tune` the model is measured on the devices, and the fastest of the best few plans is kept, now and later.
+    With `tune` the model is measured on the devices, and the fastest of the best few plans is kept, now and later. With
+    `nan="check"` an engine gets only operations that are known to give NaN where the reference does.
 
     >>> import numpy as np
     >>> from nnapi.ir.builder import Builder
@@ -194,7 +198,7 @@ def compile(
     >>> compile(b.finish(), devices="reference")(np.array([1, 2], np.float32))
     [array([2., 4.], dtype=float32)]
     """
-    options = _options(precision, num_threads, preference, cache_dir)
+    options = _options(precision, num_threads, preference, cache_dir, nan)
     devices = None if devices is None else registry.choose(devices)
     model = optimize(model)
     if tune:
@@ -203,11 +207,11 @@ def compile(
         return tuner.choose(model, _candidates(devices, model, options), fallback=fallback)
     plan = partition(
         model, devices, preference=preference, precision=precision, num_threads=num_threads, fallback=fallback,
-        accept_inaccurate=accept_inaccurate,
+        accept_inaccurate=accept_inaccurate, nan=nan,
     )  # fmt: skip
     return build(
         plan, devices, precision=precision, num_threads=num_threads, cache_dir=cache_dir, fallback=fallback,
-        accept_inaccurate=accept_inaccurate,
+        accept_inaccurate=accept_inaccurate, nan=nan,
     )  # fmt: skip
 
 
@@ -272,12 +276,14 @@ def _options(
     num_threads: int,
     preference: Preference,
     cache_dir: str | os.PathLike[str] | None = None,
+    nan: Nan = "ignore",
 ) -> PrepareOptions:
     _choice("preference", preference, ("low_power", "fast_single_answer", "sustained_speed"))
     _choice("precision", precision, ("fp32", "relaxed"))
+    _choice("nan", nan, ("ignore", "check"))
     if not isinstance(cache_dir, (str, os.PathLike, NoneType)):
         raise UsageError(f"cache_dir is {cache_dir!r}, must be a path")
-    return PrepareOptions(precision, num_threads, preference, Path(cache_dir) if cache_dir else None)
+    return PrepareOptions(precision, num_threads, preference, Path(cache_dir) if cache_dir else None, nan=nan)
 
 
 def _choice(name: str, value: object, allowed: Sequence[str | None]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from nnapi.bench.record import Latency, Record
 from nnapi.drivers import registry
 from nnapi.ops.types import Array
+from nnapi.partitioning.candidate import engine_name
 from nnapi.partitioning.samples import random_inputs as random_inputs
 from nnapi.runtime.session import Session
 
@@ -42,7 +43,11 @@ def measure(
     return Record(
         model=session.plan.model.name,
         devices=session.plan.devices,
-        versions={name: registry.get(name).version for name in session.plan.devices if name in registry.names()},
+        versions={
+            name: registry.get(engine_name(name)).version
+            for name in session.plan.devices
+            if engine_name(name) in registry.names()
+        },
         threads=threads,
         precision=precision,
         load=load,

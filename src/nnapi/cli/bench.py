@@ -13,7 +13,7 @@ from nnapi.bench.peers import check_peers, compare
 from nnapi.bench.record import Record
 from nnapi.cli.options import load_model, session_options
 from nnapi.cli.output import json_option, milliseconds, print_json, print_table, progress, say, size
-from nnapi.drivers.driver import Precision, Preference
+from nnapi.drivers.driver import Nan, Precision, Preference
 from nnapi.ops.types import Array
 from nnapi.pipeline import compile, optimize
 from nnapi.runtime.session import Session
@@ -35,7 +35,8 @@ MANY: Final = 1_000_000
 @json_option
 def command(
     source: str, warmup: float, seconds: float, repeats: int, devices: str | None, threads: int, precision: Precision,
-    preference: Preference, no_fallback: bool, tune: bool, accept_inaccurate: bool, against: str | None, as_json: bool,
+    preference: Preference, no_fallback: bool, tune: bool, accept_inaccurate: bool, nan: Nan, against: str | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Measure SOURCE on seeded random inputs: load, initialization, first run, latency, memory, each partition."""
     if against is not None:
@@ -49,7 +50,7 @@ def command(
     with progress("Tuning" if tune else "Compiling"):
         session = compile(
             model, devices, precision=precision, num_threads=threads, preference=preference, fallback=not no_fallback,
-            tune=tune, accept_inaccurate=accept_inaccurate,
+            tune=tune, accept_inaccurate=accept_inaccurate, nan=nan,
         )  # fmt: skip
     if against is not None:
         return _compare(source, session, inputs, against.split(","), threads, repeats, as_json)

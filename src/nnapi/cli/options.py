@@ -51,6 +51,13 @@ def session_options(function: Any) -> Any:
         click.option(
             "--accept-inaccurate", is_flag=True, help="Use devices that compute something else, with a warning."
         ),
+        click.option(
+            "--nan",
+            type=click.Choice(["ignore", "check"]),
+            default="ignore",
+            show_default=True,
+            help="check: engines get only what carries NaN through.",
+        ),
     )
     for option in reversed(options):
         function = option(function)

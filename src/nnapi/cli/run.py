@@ -11,7 +11,7 @@ import numpy as np
 
 from nnapi.cli.options import image_options, load_model, session_options
 from nnapi.cli.output import json_option, print_json, progress, say
-from nnapi.drivers.driver import Precision, Preference
+from nnapi.drivers.driver import Nan, Precision, Preference
 from nnapi.errors import UsageError
 from nnapi.ir.writing import check_writable, writing
 from nnapi.ops.numeric import dequantize
@@ -46,7 +46,7 @@ TOP = 5
 def command(
     source: str, paths: tuple[str, ...], seed: int | None, output: str | None, images: dict[str, Any],
     show_plan: bool, devices: str | None, threads: int, precision: Precision, preference: Preference, no_fallback: bool,
-    tune: bool, accept_inaccurate: bool, as_json: bool,
+    tune: bool, accept_inaccurate: bool, nan: Nan, as_json: bool,
 ) -> None:  # fmt: skip
     """Run SOURCE on inputs and print its outputs, or save them."""
     if output is not None:
@@ -71,7 +71,7 @@ def command(
     with progress("Compiling"):
         session = compile(
             model, devices, precision=precision, num_threads=threads, preference=preference, fallback=not no_fallback,
-            tune=tune, accept_inaccurate=accept_inaccurate,
+            tune=tune, accept_inaccurate=accept_inaccurate, nan=nan,
         )  # fmt: skip
     if show_plan:
         for line in describe_plan(session.plan):

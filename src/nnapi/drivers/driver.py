@@ -36,6 +36,8 @@ class DeviceType(enum.IntEnum):
 Precision = Literal["fp32", "relaxed"]
 Preference = Literal["low_power", "fast_single_answer", "sustained_speed"]
 Layout = Literal["nhwc", "nchw"]
+Nan = Literal["ignore", "check"]
+"""Whether NaN may be lost on the way, or only goes where the reference has it (`nnapi.drivers.nan`)."""
 LOOP_TIMEOUT: Final = 2.0
 """Seconds a WHILE may run unless told otherwise (NNAPI's default)."""
 THREADS_PER_CORE: Final = 4
@@ -61,6 +63,7 @@ class PrepareOptions:
     cache_dir: Path | None = None
     loop_timeout: float = LOOP_TIMEOUT
     """Seconds a WHILE may run."""
+    nan: Nan = "ignore"
 
     def __post_init__(self) -> None:
         """Raises UsageError for a number of threads that no engine is given."""

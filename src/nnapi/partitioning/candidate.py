@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nnapi.drivers.driver import DeviceType, Driver, Estimate, Precision, Prepared, PrepareOptions, Verdict
+from nnapi.drivers.driver import DeviceType, Driver, Estimate, Nan, Precision, Prepared, PrepareOptions, Reject, Verdict
+from nnapi.drivers.nan import loses_nan
 from nnapi.ir.model import Model
 from nnapi.ir.work import macs, traffic
 
@@ -20,12 +21,13 @@ SMALL: Final = 4_000_000
 
 @dataclass
 class Variant:
-    """An engine with less than the session allows: in float32, or on one thread."""
+    """An engine with less than the session allows: in float32, on one thread, or where NaN passes through."""
 
     driver: Driver
     suffix: str
     precision: Precision | None = None
     num_threads: int | None = None
+    nan: Nan = "ignore"
 
     def __post_init__(self) -> None:
         self.name = self.driver.name + self.suffix
@@ -35,7 +37,11 @@ class Variant:
         self.layout = self.driver.layout
 
     def supported(self, model: Model) -> Sequence[Verdict]:
-        return self.driver.supported(model)
+        verdicts = self.driver.supported(model)
+        if self.nan == "ignore":
+            return verdicts
+        losses = (loses_nan(self.driver.name, model, operation) for operation in model.operations)
+        return [verdict if loss is None else Reject(loss) for verdict, loss in zip(verdicts, losses)]
 
     def estimate(self, model: Model) -> Estimate:
         return self.driver.estimate(model)
@@ -60,18 +66,23 @@ def single(driver: Driver) -> Variant:
     return Variant(driver, SINGLE, num_threads=1)
 
 
+def careful(driver: Driver) -> Variant:
+    """`driver` for what carries NaN through, under its own name."""
+    return replace(driver, nan="check") if isinstance(driver, Variant) else Variant(driver, "", nan="check")
+
+
 def candidates(drivers: Sequence[Driver], model: Model, options: PrepareOptions) -> list[Driver]:
     """Each engine as it is; where less precision is allowed, those that make use of it in float32 too.
 
     An engine says that it does by `precisions`, which holds "relaxed". Where several threads are allowed for a small
-    model, each engine on the CPU is there with one thread too.
+    model, each engine on the CPU is there with one thread too. Where NaN counts, each takes what carries it through.
     """
     found = list(drivers)
     if options.precision == "relaxed":
         found += [exact(d) for d in drivers if "relaxed" in getattr(d, "precisions", ())]
     if options.num_threads > 1 and macs(model) + traffic(model) <= SMALL:
         found += [single(d) for d in drivers if d.device_type == DeviceType.CPU]
-    return found
+    return [careful(d) for d in found] if options.nan == "check" else found
 
 
 def engine_name(name: str) -> str:
