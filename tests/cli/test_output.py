@@ -92,6 +92,14 @@ def test_tables_on_terminals(columns: int, line: str) -> None:
     assert all(len(s) <= columns for s in shown)
 
 
+def test_wide_characters_take_two_columns() -> None:
+    rows = [("层" * 30, "宽 " * 30, "1 ms")]
+    for columns in range(30, 100):
+        shown = _on_terminal(columns, lambda: output.print_table(("name", "reason", "p50"), rows, right="p50"))
+        assert all(output.cell_len(s) <= columns for s in shown)
+        assert "".join(shown).count("层") == 30
+
+
 def test_lines_fold_between_words_and_never_before_a_unit() -> None:
     text = "  0  litert fp32, 65 operations, 300.8 M MACs, 1204.2 kB in and out, measured 7.53 ms"
     for columns in range(24, 90):

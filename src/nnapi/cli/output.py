@@ -122,11 +122,15 @@ def _width(stream: IO[str] | None) -> int | None:
 
 def _folded(text: str, width: int, indent: str = "", *, break_long_words: bool = True) -> list[str]:
     """`text` in lines of at most `width`, never between a number and its unit."""
+    if cell_len(text) <= width:
+        return [text]
+    if cell_len(text) > len(text):  # characters of two columns count twice, and one may be cut in its middle
+        text, width = "".join(f"{c}\0" if cell_len(c) > 1 else c for c in text), width - 1
     lines = textwrap.wrap(
         _KEPT.sub("\xa0", text), max(width, len(indent) + 1), subsequent_indent=indent,
         break_long_words=break_long_words, break_on_hyphens=False,
     )  # fmt: skip
-    return [line.replace("\xa0", " ") for line in lines] or [""]
+    return [line.replace("\xa0", " ").replace("\0", "") for line in lines] or [""]
 
 
 def _table(columns: list[str], rows: list[list[str]], right: set[str], width: int | None) -> Iterator[str]:
