@@ -214,7 +214,9 @@ class Reader:
     def limit(self, network: str, recipe: str) -> tuple[float, str]:
         """The least that it must keep of the reference, and why no more."""
         least, reason = self.limits.get(recipe) or LIMITS[recipe]
-        return (min(least, DEEP), f"{reason}, through a deep network") if network in SHORT else (least, reason)
+        if recipe in INTEGERS and (network in SHORT or network in LARGER):
+            return min(least, DEEP), f"{reason}, through a deep network"
+        return least, reason
 
 
 def _interpreter(module: str, resolver: str = "") -> Run:
@@ -265,12 +267,13 @@ def _ncnn(path: Path, given: Named, model: Model) -> Named:
     return results
 
 
+INTEGERS = ("int8", "int8_float_io", "uint8", "mixed")
 STEP = "a sum that ends between two steps is rounded another way"
 LIMITS: Mapping[str, tuple[float, str]] = {
     "float": (95.0, "sums in another order, other approximations of functions"),
     "fp16": (45.0, "16 bits are stored, and some compute in 32"),
     "dynamic_range": (95.0, "as in floats"),
-    **dict.fromkeys(("int8", "int8_float_io", "uint8", "mixed"), (30.0, STEP)),
+    **dict.fromkeys(INTEGERS, (30.0, STEP)),
     "int16x8": (55.0, "kernels read functions from tables"),
 }
 """What is left of each recipe in a reader that computes as the reference does."""
@@ -296,7 +299,7 @@ UNWRITTEN: Mapping[tuple[str, str], str] = {
     **{(".param", recipe): "ncnn|its layers take" for recipe in RECIPES if recipe != "float"},
 }
 """Recipes that a format has no form of, and what the refusal says."""
-UNWRITTEN_NETWORKS: Mapping[tuple[str, str], str] = {(".param", "tied"): "GATHER"}
+UNWRITTEN_NETWORKS: Mapping[tuple[str, str], str] = {(".param", "tied"): "GATHER", (".param", "srgan"): "GATHER"}
 """Networks likewise, by any recipe."""
 UNREAD: Mapping[tuple[str, str, str], str] = {
     ("openvino on tflite", "upward", "uint8"): "forgets the zero point of a transposed convolution's filter",

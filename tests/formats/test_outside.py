@@ -30,6 +30,16 @@ def test_every_reader_computes_what_the_reference_does(network: str, recipe: str
         if found < least and (name, network, recipe) not in UNREAD:
             wrong.append(f"{name}: {found:.1f} dB, must be {least:g} ({reason})")
     assert not wrong
+    assert_distinct_names(tmp_path / "model.tflite")
+
+
+def assert_distinct_names(path: Path) -> None:
+    """In every subgraph, for readers that go by names."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    for graph in schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes())).subgraphs:
+        names = [tensor.name for tensor in graph.tensors]
+        assert all(names)
+        assert len(set(names)) == len(names)
 
 
 REFUSALS = [
