@@ -14,7 +14,7 @@ from nnapi.ir.model import Model
 from nnapi.ops.types import F32
 from nnapi.pipeline import load, optimize, quantize
 from nnapi.quantization.islands import islands
-from nnapi.quantization.judge import EXPLAINED, Agreement, Judge, real_outputs
+from nnapi.quantization.judge import Agreement, Judge, real_outputs
 from nnapi.quantization.quantize import QuantizeWarning, quantize_model
 from nnapi.quantization.report import measure
 from nnapi.quantization.sizes import footprint
@@ -81,7 +81,7 @@ def test_it_is_never_larger_than_float_and_says_that_nothing_is_gained() -> None
 
 @pytest.mark.parametrize("classes", [1, 10], ids=["numbers", "classes"])
 def test_a_network_that_is_fine_computes_in_integers(classes: int) -> None:
-    found = quantize_model(network(classes=classes), inputs(), {"base": "mixed", "observer": "min_max"})
+    found = quantize_model(network(classes=classes, depth=2), inputs(), {"base": "mixed", "observer": "min_max"})
     assert {c.precision for c in found.table.operations.values()} == {"int8"}
 
 
@@ -120,8 +120,8 @@ def test_the_zoo_gains_and_the_command_says_it(tmp_path: Path, capsys: pytest.Ca
 
 # explained, same, lost -> is it as good
 AGREEMENTS = {
-    "numbers": (Agreement(EXPLAINED), True),
-    "noisy numbers": (Agreement(EXPLAINED - 0.01), False),
+    "numbers": (Agreement(0.995), True),
+    "noisy numbers": (Agreement(0.994), False),
     "classes": (Agreement(0.5, 1.0, 0.0), True),
     "one of ten otherwise": (Agreement(0.5, 0.9, 0.0), False),
     "near ties": (Agreement(0.5, 0.97, 0.004), True),

@@ -17,8 +17,6 @@ from nnapi.quantization.expose import prepare
 from nnapi.quantization.metrics import sqnr
 from nnapi.quantization.parts import Part, parts_of
 
-EXPLAINED: Final = 0.999
-"""Of how outputs vary, the share that agrees as far as it matters: noise 30 dB below."""
 SAME: Final = 0.95
 """The least share of equal answers, however little the float model itself prefers one to another."""
 
@@ -35,9 +33,9 @@ class Agreement:
     """The accuracy lost with other answers, if the float model's probabilities are right."""
 
     def holds(self, max_loss: float) -> bool:
-        """Whether nobody would miss the float model: numbers or answers are as good as the same."""
+        """Whether at most `max_loss` of what outputs tell is lost: of their variation, or of accuracy."""
         is_same = self.same is not None and self.same >= SAME and self.lost <= max_loss
-        return is_same or self.explained >= EXPLAINED
+        return is_same or self.explained >= 1 - max_loss
 
     @property
     def value(self) -> float:

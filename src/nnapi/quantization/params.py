@@ -20,6 +20,8 @@ from nnapi.ops.types import Q8PC, Operand, OperandType
 from nnapi.quantization.observers import Range
 from nnapi.quantization.recipe import ACTIVATIONS
 
+FACTOR: Final = 2.0**12
+"""How far scales are moved, either way."""
 FORMAT: Final = "nnapi-quantization-1"
 AS_IT_IS: Final = "as it is"
 """The precision of an operation that is left alone."""
@@ -96,6 +98,8 @@ class Table:
     """`integer`: the model's inputs and outputs are stored as the operations around them do."""
     weights: str = ""
     """The digest of the weights that it was decided for; of others the ranges would be wrong."""
+    factors: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    """Scales moved before: by operation the factors that its output's channels are divided by."""
 
     def check(self, model: Model) -> None:
         """QuantizeError where the table was made for other weights than those of `model`."""
@@ -111,6 +115,7 @@ class Table:
             "format": FORMAT,
             "boundary": self.boundary,
             "weights": self.weights,
+            "factors": {str(n): list(f) for n, f in self.factors.items()},
             "operations": {
                 str(n): {"name": model.operations[n].label, "precision": c.precision}
                 | ({"reason": c.reason} if c.reason else {})
@@ -150,6 +155,7 @@ def read_table(path: str | os.PathLike[str], model: Model) -> Table:
         filters = {n: _filter(n, o["filter"]) for n, o in operations.items() if "filter" in o}
         operands = {_index(i): _params(o, f"operand {i}") for i, o in content["operands"].items()}
         boundary, weights = content["boundary"], str(content["weights"])
+        factors = {_index(n): tuple(map(float, f)) for n, f in content["factors"].items()}
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise QuantizeError(f"table {path} lacks something or has the wrong kind of value: {error}") from error
     found = {n: o.label for n, o in enumerate(model.operations)}
@@ -158,9 +164,12 @@ def read_table(path: str | os.PathLike[str], model: Model) -> Table:
         raise QuantizeError(f"table {path} is of another model: operation {wrong} is {found.get(wrong or 0)}")
     if operands and max(operands) >= len(model.operands):
         raise QuantizeError(f"table {path} names operand {max(operands)}, the model has {len(model.operands)}")
+    for n, values in factors.items():
+        if not all(1 / FACTOR <= v <= FACTOR for v in values):
+            raise QuantizeError(f"table {path}: factors of operation {n} must be {1 / FACTOR:g} to {FACTOR:g}")
     if boundary not in ("integer", "float32"):
         raise QuantizeError(f"table {path}: boundary is {boundary!r}, must be 'integer' or 'float32'")
-    return Table(choices, operands, filters, boundary, weights)
+    return Table(choices, operands, filters, boundary, weights, factors)
 
 
 def digest(model: Model) -> str:

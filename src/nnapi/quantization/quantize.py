@@ -27,6 +27,7 @@ from nnapi.quantization.observe import observe
 from nnapi.quantization.params import Table, digest, read_table
 from nnapi.quantization.recipe import INTEGERS, Recipe, read_recipe
 from nnapi.quantization.rounding import Fitter
+from nnapi.quantization.scaling import choose, moved
 from nnapi.quantization.sensitivity import fewest_floats, in_floats
 from nnapi.quantization.sizes import footprint
 
@@ -89,7 +90,9 @@ def quantize_model(
     if known is None and not recipe.is_integer:
         known = replace(decide(prepared, {}, recipe), weights=weights)
     if known is not None and calibration is None:
-        return _finished(prepared, known, (), recipe)
+        if "equalization" in recipe.recovery:
+            raise QuantizeError(f"recipe {recipe.name!r} equalizes by calibration data", hint="give it with the table")
+        return _finished(moved(prepared, known.factors), known, (), recipe)
     tell = progress or (lambda stage, done: None)
     seen = Seen()
     stream = shuffled(seen(read_examples(calibration, prepared.input_operands)), labels)
@@ -104,6 +107,10 @@ def quantize_model(
     chosen_by, judged_by = kept[: len(kept) - apart], kept[len(kept) - apart :] or kept
     judged_labels = None if labels is None else [int(label or 0) for _, label in first[-len(judged_by) :]]
     prepared = clip_masks(prepared, chosen_by[:FITTED])
+    factors = known.factors if known is not None else {}
+    if known is None and {"scaling", "equalization"} & {*recipe.recovery}:
+        factors = choose(prepared, chosen_by[:FITTED], recipe)
+    prepared = moved(prepared, factors)
     if "equalization" in recipe.recovery:
         prepared = equalize(prepared, chosen_by[:FITTED])
 
@@ -121,7 +128,7 @@ def quantize_model(
     if known is None:
         rest = (example for example, _ in stream)
         ranges = observe(prepared, chain(chosen_by, rest), recipe, lambda n: tell("observe", n))
-        known = replace(decide(prepared, ranges, recipe), weights=weights)
+        known = replace(decide(prepared, ranges, recipe), weights=weights, factors=factors)
         known = in_floats(known, islands(prepared, known))
         if recipe.mixed:
             known = fewest_floats(

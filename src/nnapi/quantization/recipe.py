@@ -23,7 +23,7 @@ INTEGERS: Final = ("int8", "uint8", "int16")
 """Those of ACTIVATIONS that compute in integers."""
 WEIGHTS: Final = ("float32", "float16", "int8_per_channel", "per_tensor")
 OBSERVERS: Final = ("min_max", "moving_average", "percentile", "mse", "entropy")
-RECOVERY: Final = ("equalization", "rounding", "bias_correction")
+RECOVERY: Final = ("scaling", "equalization", "rounding", "bias_correction")
 """What wins accuracy back, in the order it is applied."""
 MATCHERS: Final = ("name", "type", "pattern")
 
@@ -55,8 +55,9 @@ class Recipe:
     `activations` are stored as float32, float16, int8, uint8 or int16; `weights` as the activations are, per tensor, or
     as int8 with a scale per channel, which int16 always has. `boundary` "float32" keeps the model's inputs and outputs.
     `level` is the highest feature level that integer operations of 8 bits may need. `mixed` looks for the operations
-    that cost most accuracy and keeps them in float32 until `target_sqnr` dB are reached or, where labels are given, at
-    most `max_loss` (0 to 1) of accuracy is lost.
+    that cost most accuracy and keeps them in float32 until `target_sqnr` dB are reached or, where that is 0 or labels
+    are given, at most `max_loss` (0 to 1) is lost: of accuracy, without labels of the float model's own answers, and of
+    the variation of outputs that have no classes.
     """
 
     name: str

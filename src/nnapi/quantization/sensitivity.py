@@ -19,6 +19,7 @@ from nnapi.quantization.islands import islands
 from nnapi.quantization.judge import Judge
 from nnapi.quantization.params import Choice, Table
 from nnapi.quantization.recipe import Recipe
+from nnapi.quantization.sizes import ENTRY, footprint
 
 MEASURED: Final = 4
 """Examples that sensitivities are measured on; the result is judged on all."""
@@ -56,19 +57,30 @@ def fewest_floats(
     if is_reached(table):
         return table
     measured = _Sensitivities(model, table, recipe, Judge(model, examples[:MEASURED]), progress).measured()
-    worst = sorted(measured, key=lambda n: -measured[n])
 
-    def mixture(count: int) -> Table:
-        mixed = in_floats(table, {n: REASON.format(_decibels(measured[n])) for n in worst[:count]})
+    def mixture(worst: Sequence[int]) -> Table:
+        mixed = in_floats(table, {n: REASON.format(_decibels(measured[n])) for n in worst})
         return in_floats(mixed, islands(model, mixed, idle=True))
 
-    low, high = 1, len(worst)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_reached(mixture(middle)) else (middle + 1, high)
-    if low >= len(worst) and not is_reached(mixture(low)):
-        raise QuantizeError(f"no mixture reaches {recipe.target_sqnr:g} dB", hint="lower target_sqnr")
-    return mixture(low)
+    def fewest(worst: Sequence[int]) -> Table:
+        low, high = 1, len(worst)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if is_reached(mixture(worst[:middle])) else (middle + 1, high)
+        return mixture(worst[:low])
+
+    if not is_reached(mixture([*measured])):
+        wanted, what = ("max_loss", "") if labels is not None or not recipe.target_sqnr else ("target_sqnr", " dB")
+        raise QuantizeError(f"no mixture reaches {wanted} {getattr(recipe, wanted):g}{what}", hint="ask for less")
+    # The loudest first is the fewest operations; the loudest for its bytes may be fewer bytes.
+    by_bytes = {n: noise / _bytes(model, n) for n, noise in measured.items()}
+    found = [fewest(sorted(noise, key=lambda n: -noise[n])) for noise in (measured, by_bytes)]
+    return min(found, key=lambda t: footprint(apply(model, t)))
+
+
+def _bytes(model: Model, n: int) -> int:
+    """Of the constants of operation n, and of the conversions around it."""
+    return 2 * ENTRY + sum(o.bytes or 0 for o in model.operands_of(model.operations[n].inputs) if o.is_constant)
 
 
 def in_floats(table: Table, reasons: dict[int, str]) -> Table:
