@@ -12,16 +12,18 @@ import subprocess
 import sys
 import termios
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models import chain
-from nnapi.cli import output
+from nnapi.cli import main, output
 from nnapi.exporters.save import save
 from nnapi.importers.load import load
 from nnapi.ir.builder import Builder
+from nnapi.ir.model import Model
 from nnapi.ops.types import F32
 
 SOURCE = Path(output.__file__).parent.parent
@@ -298,3 +300,14 @@ def test_without_extras(arguments: list[str], status: int, said: str, model: str
     assert done.returncode == status, done.stderr
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_warning_is_one_line(model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def load_with_a_warning(source: str) -> Model:
+        warnings.simplefilter("always")
+        warnings.warn("\x1b[2J is odd", UserWarning, stacklevel=1)
+        return load(source)
+
+    monkeypatch.setattr("nnapi.cli.inspect.load_model", load_with_a_warning)
+    assert main(["inspect", model]) == 0
+    assert capsys.readouterr().err == "warning: \\x1b[2J is odd\n"

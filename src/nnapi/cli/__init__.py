@@ -9,8 +9,9 @@ import contextlib
 import errno
 import os
 import sys
+import warnings
 from importlib import import_module
-from typing import Final
+from typing import Final, TextIO
 
 import click
 
@@ -80,7 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
-        result = cli.main(arguments, prog_name="nnapi", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            result = cli.main(arguments, prog_name="nnapi", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.ClickException as error:
@@ -96,6 +99,14 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _explain(error)
     return result if isinstance(result, int) else 0
+
+
+def _warn(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,
+    file: TextIO | None = None, line: str | None = None,
+) -> None:  # fmt: skip
+    """A warning as people read it: without the line of ours that it came from."""
+    say(f"warning: {message}", err=True)
 
 
 def _unwritten(error: OSError) -> int:

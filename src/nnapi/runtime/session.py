@@ -122,7 +122,7 @@ class Session:
         return seconds
 
     def __copy__(self) -> Session:
-        """The session itself: nothing in it changes, and threads may share it."""
+        """The session itself: threads may share it, and so may whoever copies."""
         return self
 
     def __deepcopy__(self, memo: object) -> Session:
