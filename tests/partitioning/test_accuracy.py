@@ -199,3 +199,14 @@ def test_truth_values_are_exact() -> None:
     assert difference(b.finish(), [wanted], [got], relaxed=False) is None
     got[:9] = False
     assert "2.2% of the values differ" in (difference(b.finish(), [wanted], [got], relaxed=False) or "")
+
+
+def test_endless_moves_are_followed_for_a_while() -> None:
+    b = Builder("moved")
+    x = b.add("NEG", {"input": b.input("x", F32, (2, 3))})
+    for _ in range(2000):
+        x = b.add("TRANSPOSE", {"input": x, "perm": ints(1, 0)})
+    b.output(x)
+    wanted = np.ones((2, 3), np.float32)
+    assert difference(b.finish(), [wanted], [wanted], relaxed=False) is None
+    assert difference(b.finish(), [wanted], [-wanted], relaxed=False) is not None

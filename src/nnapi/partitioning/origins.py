@@ -28,6 +28,8 @@ ORDER: Final[Sequence[Kind]] = ("fp32", "fp16", "rounded", "quantized")
 CONVERSIONS: Final = frozenset(("CAST", "DEQUANTIZE", "QUANTIZE"))
 MAX_MARKS: Final = 1 << 22
 """Elements up to which it is found out where each comes from: marks are float32, which counts to 2^24."""
+MAX_MOVES: Final = 64
+"""Moves and conversions one after the other that values are followed back through."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Origins:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._known: dict[int, tuple[Array, list[Origin]] | None] = {}
+        self._moves = 0
 
     def of(self, output: int, shape: tuple[int, ...]) -> Iterator[tuple[Origin, Array | None]]:
         """Each origin of an output of this shape, with the elements that come from there; None for all of them."""
@@ -79,14 +82,16 @@ class Origins:
     def _traced(self, i: int) -> tuple[Array, list[Origin]] | None:
         """The number of each element's origin, and the origins; None for unknown shapes."""
         if i not in self._known:
+            self._moves += 1
             self._known[i] = self._trace(i)
+            self._moves -= 1
         return self._known[i]
 
     def _trace(self, i: int) -> tuple[Array, list[Origin]] | None:
         model = self.model
         n = model.producers.get(i)
         operand = model.operands[i]
-        if n is not None:
+        if n is not None and self._moves <= MAX_MOVES:
             operation = model.operations[n]
             if any(True for _ in model.referenced(operation)):
                 return self._uniform(operand, self._inside(operation, operation.outputs.index(i)))
