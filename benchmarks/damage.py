@@ -25,7 +25,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -305,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no kind {unknown[0]!r}, known: {', '.join(KINDS)}")
     outcomes = [damage(kind, options.count, options.seed, options.seconds) for kind in options.kinds or KINDS]
     if options.json:
-        print(json.dumps([asdict(o) | {"is_good": o.is_good} for o in outcomes], indent=1))
+        print(json.dumps([vars(o) | {"is_good": o.is_good} for o in outcomes], indent=1))
     else:
         for o in outcomes:
             refused = ", ".join(f"{n} {name}" for name, n in o.refused.most_common())

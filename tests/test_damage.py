@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 import sys
 from pathlib import Path
@@ -31,6 +32,17 @@ def test_damaged_files_are_read_or_refused_in_words(damage: ModuleType, kind: st
     assert outcome.left_behind == []
     assert outcome.count == 120
     assert sum(outcome.refused.values()) > 60  # the damage is real
+
+
+def test_the_summary(damage: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    damage.main(["-n", "40", "--json", "recipe"])
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["count"]) == ("recipe", 40)
+    assert found["read"] + sum(found["refused"].values()) == 40
+    damage.main(["-n", "40", "recipe"])
+    assert f"recipe: 40 files, {found['read']} read" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        damage.main(["prose"])
 
 
 def test_it_sees_what_is_wrong(damage: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -389,7 +389,7 @@ def test_a_full_disk_is_a_compile_error(monkeypatch: pytest.MonkeyPatch) -> None
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
+    monkeypatch.setattr(os, "memfd_create", full)
     with pytest.raises(CompileError, match="No space left on device"):
         DRIVER.prepare(product(), OPTIONS)
 

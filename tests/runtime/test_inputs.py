@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,15 @@ def files(tmp_path: Path) -> Path:
     np.save(tmp_path / "objects.npy", np.array([{}], object))
     (tmp_path / "short.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:90])
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (tmp_path / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    (tmp_path / "large.png").write_bytes(png(9000, 9000))
+    (tmp_path / "larger.png").write_bytes(png(20_000, 20_000))
+    for suffix in ("png", "npy", "npz"):
+        os.mkfifo(tmp_path / f"pipe.{suffix}")
+    np.savez_compressed(tmp_path / "damaged.npz", x=np.arange(99))
+    content = bytearray((tmp_path / "damaged.npz").read_bytes())
+    content[50:60] = b"\xff" * 10
+    (tmp_path / "damaged.npz").write_bytes(content)
     (tmp_path / "text.txt").write_text("1 2")
     return tmp_path
 
@@ -53,11 +65,28 @@ def test_arrays(files: Path, paths: list[str], positions: set[int]) -> None:
     np.testing.assert_array_equal(found[0], [[1, 1]])
 
 
+def png(width: int, height: int) -> bytes:
+    """An image that says how large it is, and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
 BAD: dict[str, tuple[list[str], type[NnapiError], str]] = {
     "a missing file": (["none.npy"], ExecutionError, "cannot read .*none.npy: No such file or directory"),
     "a truncated array": (["short.npy"], ExecutionError, "cannot read .*short.npy"),
     "pickled objects": (["objects.npy"], ExecutionError, "cannot read .*objects.npy"),
     "a broken image": (["broken.png"], ExecutionError, "cannot read image .*broken.png"),
+    "another kind of image": (["program.png"], ExecutionError, "cannot identify image"),
+    "an image of any size": (["large.png"], ExecutionError, "has 9000 x 9000 pixels, may have 80000000"),
+    "a larger one": (["larger.png"], ExecutionError, "decompression bomb"),
+    "a piped image": (["pipe.png"], ExecutionError, "is a pipe, not a regular file"),
+    "a piped array": (["pipe.npy"], ExecutionError, "is a pipe, not a regular file"),
+    "a piped archive": (["pipe.npz"], ExecutionError, "is a pipe, not a regular file"),
+    "a damaged compressed archive": (["damaged.npz"], ExecutionError, "member 'x.npy' is damaged: Error -3"),
     "another format": (["text.txt"], UsageError, "not .npy, .npz or an image"),
     "an unknown name": (["other.npz"], UsageError, "the model has no input 'z'; it has x, y"),
     "too many": (["x.npy", "x.npy", "x.npy"], UsageError, "the model takes 2 inputs, more are given"),

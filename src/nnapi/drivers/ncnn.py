@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -104,17 +102,20 @@ class _Engine:
         self._exits = _numbers(self._net.output_names(), self._net.output_indexes(), "out", len(self._results))
 
     def _load(self, files: Net) -> None:
-        with tempfile.TemporaryDirectory(prefix="nnapi-ncnn-") as folder:
-            param, weights = Path(folder, "net.param"), Path(folder, "net.bin")
-            param.write_text(files.text())
-            with weights.open("wb") as out:
-                for part in files.weights():
-                    out.write(part)
-            for load, path in ((self._net.load_param, param), (self._net.load_model, weights)):
+        text = (files.text().encode(),)
+        for kind, load, parts in (
+            ("param", self._net.load_param, text),
+            ("bin", self._net.load_model, files.weights()),
+        ):
+            # A file in memory: one in a folder would stay where the engine ends the process.
+            with os.fdopen(os.memfd_create(f"nnapi.{kind}"), "wb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
                 with quiet(NOISE):
-                    status = load(os.fspath(path))
-                if status != 0:
-                    raise CompileError(f"{NAME} refuses the {path.suffix} file", hint=HINT)
+                    status = load(f"/proc/self/fd/{file.fileno()}")
+            if status != 0:
+                raise CompileError(f"{NAME} refuses the .{kind} file", hint=HINT)
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array] | None) -> list[Array]:
         extractor = self._net.create_extractor()

@@ -11,6 +11,8 @@ from nnapi.ir.reading import open_file
 from nnapi.ops.types import Array, Operand
 from nnapi.runtime.images import ImageOptions, image_tensor
 
+MAX_PIXELS = 80_000_000
+"""Of an image: each takes up to four bytes, and a small file may say that it has any number."""
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -76,6 +78,8 @@ def _read_image(path: Path, operand: Operand, options: ImageOptions) -> Array:
     try:
         # The content decides what is decoded, and one kind of file would be given to another program.
         with open_file(path) as file, Image.open(file, formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"has {image.width} x {image.height} pixels, may have {MAX_PIXELS}")
             image.load()
     except Exception as error:  # decoders raise whatever they like on a damaged file
         raise ExecutionError(f"cannot read image {path}: {_reason(error)}") from error
