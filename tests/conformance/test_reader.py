@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -236,3 +237,9 @@ def change(value: Any, rng: random.Random) -> None:
         del value[key]
     else:
         value[key] = copy.deepcopy(rng.choice(ODD))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json.gz")
+    with pytest.raises(ModelError, match="is a pipe, not a regular file"):
+        read_cases(tmp_path / "pipe.json.gz")

@@ -104,6 +104,7 @@ HOSTILE: list[tuple[str, Model, str]] = [
     ("a path", call("../relu.default", ONE), "no OP.OVERLOAD"),
     ("an attribute", call("__class__.mro", ONE), "has no __class__"),
     ("a method", call("relu.__call__", ONE), "has no relu.__call__"),
+    ("saving", call("save.default", {"args": [1, "/tmp/x"], "kwargs": {}}), "something else than tensors"),
     ("files", call("from_file.default", {"args": ["/etc/passwd"], "kwargs": {}}), "not run from a model"),
     ("memory without values", call("empty_like.default", ONE), "not run from a model"),
     ("unchecked indexes", call("_unsafe_index.Tensor", ONE), "not run from a model"),

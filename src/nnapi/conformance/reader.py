@@ -23,6 +23,7 @@ from nnapi.conformance.compare import RULES, Rule
 from nnapi.conformance.fields import Fields
 from nnapi.errors import ModelError, UsageError
 from nnapi.ir.model import Model, Operation
+from nnapi.ir.reading import open_file
 from nnapi.ir.verify import MAX_DEPTH
 from nnapi.ops.types import BOOL, MAX_ELEMENTS, MODEL, OMITTED, Array, ChannelQuant, Operand, OperandType
 
@@ -87,11 +88,12 @@ def read_cases(path: Path) -> list[Case]:
 
 def _decode(path: Path) -> Any:
     try:
-        with gzip.open(path, "rb") as file:
+        with open_file(path) as raw, gzip.open(raw) as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ModelError(
-            f"the case file cannot be read: {error}", hint=f"case files are gzipped JSON, *{SUFFIX}"
+            f"the case file cannot be read: {getattr(error, 'strerror', None) or error}",
+            hint=f"case files are gzipped JSON, *{SUFFIX}",
         ) from error
     if len(data) > MAX_FILE_BYTES:
         raise ModelError(f"the case file is larger than {MAX_FILE_BYTES // 2**20} MiB decompressed")
