@@ -15,7 +15,7 @@ PyTorch; then once more after the passes. `wrong` and `fault` are ours to mend: 
 | not captured | torch.export does not take it |
 | untested | eager itself raises, is random, or gives no tensors |
 | wrong | other values, shapes or types than eager's, or a run that fails |
-| fault | another exception, or one that blames the importer |
+| fault | another exception, or one that the importer did not foresee |
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ LOOSE: Final = {
 }  # fmt: skip
 TIES: Final = {"topk": 1, "kthvalue": 1, "mode": 1, "sort": 1, "argsort": 0}
 """Operators that say which of several equal values they found, and may say another: so many outputs are compared."""
+SURPRISE: Final = re.compile(r"[A-Z]\w*(Error|Exception): ")
+"""An extension made because a function of the importer raised what it should not."""
 OURS: Final = ("wrong", "fault")
 MAX_ELEMENTS: Final = 1 << 20
 
@@ -183,11 +185,14 @@ def tried(name: str, dtype: torch.dtype, call: Call, core: bool) -> Outcome:
             model = nnapi.load(call, call.tensors)
     except NnapiError as error:
         text = str(error)
-        if "at fault" in text:
+        if "report it" in text:
             return outcome("fault", text)
         return outcome("not captured" if "torch.export cannot capture" in text else "refused", text)
     except Exception as error:
         return outcome("fault", f"{type(error).__name__}: {error}")
+    surprises = [v for k, v in model.metadata.items() if k.startswith("extension ") and SURPRISE.match(v)]
+    if surprises:
+        return outcome("fault", surprises[0])
     for stage in ("loaded", "optimized"):
         try:
             model = model if stage == "loaded" else nnapi.optimize(model)

@@ -83,6 +83,12 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
 """ATen overload -> the function that writes it as NNAPI operations."""
 
 
+OF_THE_RESULT: Final = shape.OF_THE_RESULT | factories.OF_THE_RESULT | normalization.OF_THE_RESULT
+"""Those that need no sizes as arguments: they may be unknown."""
+UNEXPECTED: Final = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What converting a node may raise beside errors in words."""
+
+
 def functional_name(target: OpOverload) -> str:
     """`aten.relu.default` of the overload `aten.relu_.default`."""
     name = str(target)
@@ -200,7 +206,7 @@ class Conversion:
             if isinstance(node.target, HigherOrderOperator):
                 return self._higher_order(node)
             if isinstance(value, torch.Tensor) and not isinstance(node.target, OpOverload):
-                raise UnsupportedOperation("is no operator", hint="run program.run_decompositions() before")
+                raise UnsupportedOperation("is no operator", hint="write it with PyTorch's operators")
             if not isinstance(node.target, OpOverload) or not isinstance(value, (torch.Tensor, tuple, list)):
                 known = number_of(value)
                 return UNKNOWN if known is None else known
@@ -215,12 +221,12 @@ class Conversion:
         except MemoryError as error:
             where = f"{node.target} {self.emitter.name!r}"
             raise ModelError(f"takes more memory than there is: {error}", operation=where) from error
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except UNEXPECTED as error:
             raise ModelError(
-                f"cannot be converted: {str(error).partition(chr(10))[0]}",
+                f"is not understood: {_said(error)}",
                 operation=f"{node.target} {self.emitter.name!r}",
                 location=_location(node),
-                hint="the importer is at fault: report it",
+                hint="write it with other operators, and report it",
             ) from error
 
     def _operator(self, node: fx.Node, target: OpOverload, value: Any) -> Any:
@@ -240,7 +246,7 @@ class Conversion:
         picked = (u.args[1] for u in node.users if u.target is operator.getitem and u in self.needed)
         self.emitter.wanted = frozenset(i for i in picked if isinstance(i, int))
         function = FUNCTIONS.get(name)
-        if unknown and function not in shape.OF_THE_RESULT | factories.OF_THE_RESULT:
+        if unknown and function not in OF_THE_RESULT:
             raise ModelError("takes a number that is known at run time only", hint="export with fixed sizes")
         mark = self.emitter.builder.mark()
         try:
@@ -250,12 +256,17 @@ class Conversion:
             if any(isinstance(v, torch.Tensor) and v.dtype == torch.int64 for v in results):
                 self.emitter.wide |= set(range(mark, self.emitter.builder.mark()))
             return written
-        except Inexpressible as reason:
+        except Inexpressible as error:
+            reason = str(error)
             if self.decomposer is None:
                 raise
-            if function is not None:
-                self.emitter.builder.metadata[f"extension {self.emitter.name}"] = str(reason)
-            return self._extension(node, value)
+        except UNEXPECTED as error:  # arguments that the function does not foresee: PyTorch knows them
+            reason = _said(error)
+            if self.decomposer is None:
+                raise Inexpressible(reason) from error
+        if function is not None:
+            self.emitter.builder.metadata[f"extension {self.emitter.name}"] = reason
+        return self._extension(node, value)
 
     def _parts(self, node: fx.Node) -> Any:
         """An operator without a function, written as the operators that PyTorch takes it apart to."""
@@ -302,7 +313,7 @@ class Conversion:
             raise UnsupportedOperation(
                 "is no operator of ATen, and nothing here maps it",
                 operation=f"{node.target} {self.emitter.name!r}",
-                hint="decompose it: program.run_decompositions()",
+                hint="write it with PyTorch's operators, or register it as CompositeImplicitAutograd of them",
             )
         results = value if isinstance(value, (tuple, list)) else (value,)
         if not all(isinstance(v, torch.Tensor) for v in results):
@@ -382,6 +393,11 @@ def _path(node: fx.Node) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     path, *_ = next(reversed(stack.values()), ("",))
     return "" if path.startswith("_empty_nn_module_stack") else path
+
+
+def _said(error: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _location(node: fx.Node) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -140,6 +140,9 @@ def _affine(
     beta = e.like(torch.zeros(()).expand(shape), x) if bias is None else bias
     return gamma, beta
 
+
+OF_THE_RESULT: Final = frozenset((native_group_norm,))
+"""They look at the shape of their tensors, never at sizes given, which may be unknown."""
 
 FUNCTIONS = {
     "aten.batch_norm.default": batch_norm,

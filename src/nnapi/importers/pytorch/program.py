@@ -76,14 +76,20 @@ def _prepared(program: torch.export.ExportedProgram) -> torch.export.ExportedPro
     targets = {n.target for n in program.graph.nodes if n.op == "call_function"}
     overloads = {t for t in targets if isinstance(t, OpOverload)}
     unmapped = any(t._schema.is_mutable and functional_name(t) not in FUNCTIONS for t in overloads)
+    composed = any(t.namespace != "aten" and _is_composed(t) for t in overloads)
     mapped_over = any(str(getattr(t, "__module__", "")).startswith("torch._functorch") for t in targets)
     states = {s.arg.name for s in program.graph_signature.input_specs if s.kind in STATES}
-    if not (unmapped or mapped_over or stale_read(program.graph, states)):
+    if not (unmapped or composed or mapped_over or stale_read(program.graph, states)):
         return program
     try:
         return program.run_decompositions({})
     except Exception as error:  # the decompositions run as Python
         raise ModelError(f"PyTorch cannot take the program apart: {error}".splitlines()[0]) from error
+
+
+def _is_composed(target: OpOverload) -> bool:
+    """Whether an operator of another library is made of others, which retracing shows."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd"))
 
 
 def _states(program: torch.export.ExportedProgram) -> list[str]:
