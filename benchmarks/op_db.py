@@ -25,6 +25,7 @@ import fnmatch
 import itertools
 import json
 import random
+import re
 import sys
 import time
 import types

@@ -17,6 +17,9 @@ from models import chain
 from nnapi.cli import COMMANDS, main
 from nnapi.drivers import registry
 from nnapi.exporters.save import save
+from nnapi.ir.builder import Builder
+from nnapi.ir.model import NARROWED
+from nnapi.ops.types import I32
 
 
 @pytest.fixture
@@ -99,6 +102,19 @@ def test_check_names_refusals_and_plan(model: str, capsys: pytest.CaptureFixture
     assert main(["check", model, "-d", "reference", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [p["device"] for p in record["plan"]["placements"]] == ["reference", "reference"]
+
+
+def test_check_says_what_is_computed_in_32_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    b = Builder("m", metadata={NARROWED: "ADD 'sum'"})
+    x = b.input("x", I32, (2,))
+    b.output(b.add("ADD", {"input0": x, "input1": x, "activation": 0}, name="sum"))
+    save(b.finish(), tmp_path / "m.nnapi")
+    assert main(["check", str(tmp_path / "m.nnapi"), "-d", "reference"]) == 0
+    assert (
+        "computed in 32 bits, 64 in the source, so that results beyond them wrap: ADD 'sum'" in capsys.readouterr().out
+    )
+    assert main(["check", str(tmp_path / "m.nnapi"), "-d", "reference", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["narrowed"] == "ADD 'sum'"
 
 
 def test_check_a_level(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

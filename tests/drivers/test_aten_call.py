@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from nnapi.drivers.driver import Accept, PrepareOptions
 from nnapi.drivers.pytorch import PyTorchDriver
-from nnapi.errors import UnsupportedOperation
+from nnapi.errors import ExecutionError, UnsupportedOperation
 from nnapi.importers.pytorch.read import read
 from nnapi.ir.builder import Builder
 from nnapi.ir.file import load, save
@@ -145,3 +145,21 @@ def test_a_call_without_inputs_is_refused() -> None:
     model = b.finish()
     with pytest.raises(UnsupportedOperation, match="must hold its arguments"):
         aten_call(model, model.operations[0])
+
+
+LARGEST = 2**31 - 1
+
+
+def test_what_leaves_32_bits_is_an_error() -> None:
+    prepared = PyTorchDriver().prepare(read(Function(lambda x: x.sum()), torch.arange(3)), PrepareOptions())
+    assert prepared.run([np.array([LARGEST, -3, 3], np.int32)])[0].tolist() == [LARGEST]
+    with pytest.raises(ExecutionError, match=f"sum.default 'sum_1': gives {LARGEST + 2}, TENSOR_INT32 has 32 bits"):
+        prepared.run([np.array([LARGEST, 1, 1], np.int32)])
+
+
+def test_pytorchs_own_limits_are_cut() -> None:
+    def least_of_none(x: torch.Tensor) -> torch.Tensor:
+        return torch.full((1,), torch.iinfo(torch.int64).max).expand_as(x).cummin(0)[0] + 0 * x
+
+    prepared = PyTorchDriver().prepare(read(Function(least_of_none), torch.arange(3)), PrepareOptions())
+    assert prepared.run([np.zeros(3, np.int32)])[0].tolist() == [LARGEST] * 3

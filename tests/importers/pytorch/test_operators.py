@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +23,8 @@ EXACT = 0.0
 """Only data moves."""
 ROUNDING = 1e-6
 """A few roundings of float32."""
+HALVES = 2e-3
+"""A few roundings of float16."""
 SERIES = 2e-6
 """A composite's series, within a few roundings of what PyTorch computes."""
 
@@ -34,6 +40,7 @@ LOOK = torch.tensor([[True, False, True, True, False], [False] * 5, [True] * 5])
 """Which of 5 keys each of 3 queries may look at: one at none."""
 HIDE = torch.where(LOOK, 0.0, -torch.inf)
 LOWEST = torch.where(LOOK, 0.0, torch.finfo(torch.float32).min)
+LARGE_HALVES = (torch.linspace(-1, 1, 64).sin().reshape(2, 4, 8) * 30000).half()
 COUNTS = torch.arange(-6, 6, dtype=torch.int32).reshape(3, 4)
 
 
@@ -467,6 +474,9 @@ NORMALIZATION: list[Case] = [
     ("batch_norm without weights", nn.BatchNorm2d(6, affine=False), [IMAGE], ROUNDING),
     ("batch_norm of vectors", nn.BatchNorm1d(6), [(4, 6)], ROUNDING),
     ("batch_norm of rows", nn.BatchNorm1d(6), [ROW], ROUNDING),
+    ("layer_norm of large halves", lambda x: F.layer_norm(x, (8,)), [LARGE_HALVES], HALVES),
+    ("rms_norm of large halves", lambda x: F.rms_norm(x, (8,)), [LARGE_HALVES], HALVES),
+    ("group_norm of large halves", lambda x: F.group_norm(x, 2), [LARGE_HALVES], HALVES),
     ("layer_norm", nn.LayerNorm(8), [(2, 5, 8)], SUMS),
     ("layer_norm over two dimensions", nn.LayerNorm((9, 8)), [IMAGE], SUMS),
     ("layer_norm without weights", lambda x: F.layer_norm(x, (8,), eps=1e-3), [(2, 8)], SUMS),
@@ -586,6 +596,29 @@ CORE = {
     "attention of a row of lowest floats",
 }  # fmt: skip
 """Operators that PyTorch's core set writes in others."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [[], ["--modules"], ["--core"]], ids=["operators", "modules", "core operators"])
+def test_some_of_pytorchs_own_specifications(arguments: list[str]) -> None:
+    script = Path(__file__).parents[3] / "benchmarks" / "op_db.py"  # all of them
+    some = [
+        "--fraction",
+        "0.08",
+        "--samples",
+        "1",
+        "--seconds",
+        "20",
+        "--dtypes",
+        "float32",
+        "int64",
+        "--show",
+        "--json",
+    ]
+    found = subprocess.run([sys.executable, script, *arguments, *some], capture_output=True, text=True)
+    record = json.loads(found.stdout)
+    assert record["outcomes"] == []
+    assert record["counts"]["right"] > 0
 
 
 def test_names_say_which() -> None:
