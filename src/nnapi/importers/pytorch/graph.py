@@ -320,7 +320,9 @@ class Conversion:
             raise ModelError("gives something else than tensors, and no NNAPI operation says it")
         e = self.emitter
         inputs = [e.ref(self.values[n]) for n in aten.tensors_of(node)]
-        outputs = [operand_of(_type_of(v), filled(dims_of(v), "its result") or (1,)) for v in results]
+        is_read = [isinstance(value, torch.Tensor) or i in e.wanted for i in range(len(results))]
+        shapes = [filled(dims_of(v), "its result") if read else dims_of(v) for v, read in zip(results, is_read)]
+        outputs = [operand_of(_type_of(v), shape or (1,)) for v, shape in zip(results, shapes)]
         overload = aten.SAFE_NAMES.get(str(node.target), str(node.target)).removeprefix("aten.")
         refs = e.call_aten(overload, inputs, aten.encode(node, aten.numbers_of(node, self.values)), outputs)
         written = [Tensor(dims_of(v), r.type, r) for v, r in zip(results, refs)]
