@@ -214,6 +214,8 @@ class Reader:
     def limit(self, network: str, recipe: str) -> tuple[float, str]:
         """The least that it must keep of the reference, and why no more."""
         least, reason = self.limits.get(recipe) or LIMITS[recipe]
+        if network == "vdsr":
+            return VDSR.get(recipe, least), f"{reason}, through twenty layers alike"
         if recipe in INTEGERS and (network in SHORT or network in LARGER):
             return min(least, DEEP), f"{reason}, through a deep network"
         return least, reason
@@ -279,6 +281,7 @@ LIMITS: Mapping[str, tuple[float, str]] = {
 """What is left of each recipe in a reader that computes as the reference does."""
 DEEP = 15.0
 """In dB, what is left of integers after many layers of random weights, which make much of a step."""
+VDSR = {"float": 85.0, "fp16": 35.0, **dict.fromkeys(INTEGERS, 12.0)}
 OWN_8_BITS = (28.0, "it stores activations beside 8-bit weights in 8 bits by itself")
 OPENVINO = {"dynamic_range": OWN_8_BITS, "int16x8": OWN_8_BITS}
 RUNTIME_2_14 = {"int16x8": "its FULLY_CONNECTED of 16 bits knows no scale per channel: it refuses the version"}
