@@ -262,13 +262,13 @@ def _candidates(devices: Devices, model: Model, options: PrepareOptions) -> list
     return candidates(chosen, model, options)
 
 
-def _gate(model: Model, options: PrepareOptions, accept_inaccurate: bool) -> Gate | None:
-    """What placements of `model` must pass; None where no sample inputs can be made."""
+def _gate(model: Model, options: PrepareOptions, accept_inaccurate: bool) -> Gate:
+    """What placements of `model` must pass; engines only have to survive where no sample inputs can be made."""
+    denied = DenyList(database(), options, accept_inaccurate)
     try:
-        samples = sample_inputs(model)
+        return Gate(sample_inputs(model), denied)
     except UsageError:
-        return None
-    return Gate(samples, DenyList(database(), options, accept_inaccurate))
+        return Gate([], denied, compares=False)
 
 
 def _options(

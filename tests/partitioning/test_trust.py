@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import crashing
 import nnapi
 from models import chain
 from nnapi.drivers import registry
-from nnapi.drivers.driver import Driver
+from nnapi.drivers.driver import Deadline, Driver
 from nnapi.drivers.reference import execute
 from nnapi.ir.builder import Builder, Ref
 from nnapi.ir.model import Model
@@ -23,6 +25,8 @@ from nnapi.partitioning.digest import structure
 from nnapi.partitioning.isolated import Isolated, Starved
 from nnapi.partitioning.samples import random_inputs
 from nnapi.pipeline import clear_profile, show_denied
+from nnapi.runtime.codes import ResultError
+from nnapi.runtime.compile import Target, compile_model
 from nnapi.runtime.session import Session
 
 
@@ -235,3 +239,55 @@ def test_what_openvino_dies_of(deaths: list[int]) -> None:
         assert any("died of SIGSEGV" in f.reason for f in session.fallbacks)
     assert not deaths
     assert compiled(residual(256), devices="openvino").plan.devices == ("openvino",)
+
+
+def open_rows() -> Model:
+    """`residual`, of any number of rows."""
+    model = residual(seed=9)
+    operands = [
+        replace(o, dimensions=(0, *o.dimensions[1:])) if o.value is None and len(o.dimensions) == 2 else o
+        for o in model.operands
+    ]
+    return replace(model, operands=tuple(operands))
+
+
+def test_what_is_compiled_for_other_shapes_later_runs_apart_first(
+    ours: Driver, deaths: list[int], trials: list[Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(crashing.VARIABLE, "")
+    model = open_rows()
+    session = nnapi.compile(model, devices=crashing.NAME)
+    assert session.plan.devices == (crashing.NAME,)
+    count = len(trials)
+    inputs = [np.ones((1, 16), np.float32)] * 2
+    session(*inputs)  # as the samples were
+    assert len(trials) == count
+    monkeypatch.setenv(crashing.VARIABLE, "aborts")
+    inputs = [np.ones((5, 16), np.float32)] * 2
+    np.testing.assert_allclose(session(*inputs)[0], execute(model, inputs)[0], rtol=1e-4)
+    assert deaths
+    count = len(trials)
+    session(*inputs)
+    assert len(trials) == count
+
+
+def test_a_device_that_is_named_in_the_c_library_is_tried_apart_too(ours: Driver, deaths: list[int]) -> None:
+    with pytest.raises(ResultError, match="died of SIGABRT"):
+        compile_model(residual(), Target((ours,), is_named=True), Deadline.after(None))
+    assert deaths
+
+
+def test_extensions_only_one_engine_knows_start_a_process_once(trials: list[Model]) -> None:
+    """The reference cannot check them, so nothing is ever compared; that they were survived is enough."""
+    clear_profile()
+    for count in (1, 0, 0):
+        trials.clear()
+
+        class Special(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return torch.special.digamma(x) + torch.special.bessel_j0(x)
+
+        module = Special().eval()
+        session = nnapi.compile(nnapi.load(module, (torch.ones(2, 4),)), devices="pytorch")
+        assert "pytorch" in session.plan.devices and session.plan.unchecked
+        assert bool(trials) == bool(count)

@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from nnapi.drivers import registry
 from nnapi.drivers.driver import Driver, Reject
@@ -22,6 +22,7 @@ from nnapi.errors import (
     UsageError,
 )
 from nnapi.ir.model import Model
+from nnapi.ir.specialize import specialize
 from nnapi.ir.subgraph import extract
 from nnapi.ops.types import Array
 from nnapi.partitioning import warm
@@ -32,6 +33,7 @@ from nnapi.partitioning.deadline import within
 from nnapi.partitioning.deny import DenyList
 from nnapi.partitioning.detours import halves
 from nnapi.partitioning.digest import digest, structure
+from nnapi.partitioning.guard import Guarded
 from nnapi.partitioning.isolated import Isolated, Starved, can_be_isolated, engine_of
 from nnapi.partitioning.plan import Plan
 from nnapi.partitioning.samples import random_inputs
@@ -107,6 +109,8 @@ class Gate:
         model = partition.subgraph.model
         if driver.name in UNCHECKED:
             return build()
+        if any(o.elements is None for o in model.input_operands):
+            build = self._guarding(build, driver, model, legalize)
         options, key, shape = self.denied.options, digest(model, weights=True), self._shape(driver, model)
         if self.denied.trusts(driver, key) and self.denied.survived(driver, shape):
             # A thread to wait for costs more than preparing a small model.
@@ -152,16 +156,40 @@ class Gate:
 
         What no process survived yet, and third parties' engines that are not trusted, run it once in one of their own.
         """
+        return self.lost(driver, model, inputs, legalize) is None
+
+    def lost(self, driver: Driver, model: Model, inputs: Sequence[Array], legalize: Legalize) -> str | None:
+        """Why it may not: what became of a process, now or before; None where it survives, or would not be tried."""
         shape = self._shape(driver, model)
         if self.denied.trusts(driver, digest(model, weights=True)) and self.denied.survived(driver, shape):
-            return True
-        if self.denied.reason(driver, shape) is not None:
-            return False
-        process = self._process_for(driver, shape)
+            return None
+        known = self.denied.reason(driver, shape)
+        process = None if known is not None else self._process_for(driver, shape)
         if process is None or not process.is_available():
-            return True
+            return known
         trial: Apart[Any] = Apart(driver, self.denied.options, legalize, process)
-        return self._problem(driver, trial, model, inputs, None, self.patience(driver)) is None
+        problem = self._problem(driver, trial, model, inputs, None, self.patience(driver))
+        if problem is not None and problem.kind == "dies" and process.has_loaded:
+            self.denied.deny_whole(driver, shape, len(model.operations), problem.reason)
+        return None if problem is None else problem.reason
+
+    def _guarding(self, build: Callable[[], B], driver: Driver, model: Model, legalize: Legalize) -> Callable[[], B]:
+        """`build`, whose result is run apart first on shapes that no process of the engine survived."""
+
+        def lost(known: Model, inputs: Sequence[Array]) -> str | None:
+            gate = replace(self, _processes={})
+            try:
+                return gate.lost(driver, known, inputs, legalize)
+            except CompileError:  # the engine lives, and says so again
+                return None
+            finally:
+                gate.close()
+
+        def guarded() -> B:
+            built: Any = build()
+            return cast(B, replace(built, prepared=Guarded(built.prepared, model, lost)))
+
+        return guarded if can_be_isolated(driver) else build
 
     def patience(self, driver: Driver) -> float:
         """Seconds that an engine may take to prepare a partition: more where it says so, as a compiler does."""
@@ -326,6 +354,10 @@ class Gate:
             self.denied.note_survived(driver, self._shape(driver, model))
             return None if expected is None else Problem(f"it fails to run: {error}", "fails")
         self.denied.note_survived(driver, self._shape(driver, model))
+        if inputs is not None and any(o.elements is None for o in model.input_operands):
+            with contextlib.suppress(NnapiError):
+                known = specialize(model, [x.shape for x in inputs])
+                self.denied.note_survived(driver, self._shape(driver, known))
         if expected is None:
             return None
         relaxed = precision_of(driver, self.denied.options) == "relaxed" or model.relaxed

@@ -94,20 +94,20 @@ def _compile(model: Model, target: Target, deadline: Deadline) -> Program:
     small = optimized(model)
     deadline.check("optimizing the model")
     denied = DenyList(database(), target.options(model))
-    gate = None if target.is_named else _gate(model, denied)
+    gate = _gate(model, denied, compares=not target.is_named)
     try:
         return _Compiler(target, denied, gate, {d.name: d for d in target.asked}).program(small, model, deadline)
     finally:
-        if gate is not None:
-            gate.close()
+        gate.close()
 
 
-def _gate(model: Model, denied: DenyList) -> Gate | None:
-    """What placements of `model` must pass; None where no sample inputs can be made."""
+def _gate(model: Model, denied: DenyList, *, compares: bool) -> Gate:
+    """What placements of `model` must pass; engines only have to survive where no sample inputs can be made."""
     try:
-        return Gate(random_inputs(model.input_operands), denied, reference_seconds=REFERENCE_SECONDS)
+        samples = random_inputs(model.input_operands) if compares else []
     except UsageError:
-        return None
+        samples, compares = [], False
+    return Gate(samples, denied, reference_seconds=REFERENCE_SECONDS, compares=compares)
 
 
 @dataclass

@@ -238,7 +238,8 @@ def _standby(
     others = {d.name: d for d in drivers or () if engine_name(d.name) != engine_name(name)}
 
     def elsewhere() -> Prepared:
-        checks = None if gate is None else replace(gate, samples=random_inputs(model.input_operands))
+        samples = [] if gate is None or not gate.compares else random_inputs(model.input_operands)
+        checks = None if gate is None else replace(gate, samples=samples)
         denied = None if gate is None else gate.denied
         fallback = ReferenceDriver()
         plan = assign(model, [*others.values()] or [fallback], fallback=fallback, denied=denied)
