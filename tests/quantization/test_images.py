@@ -93,6 +93,20 @@ def test_the_command_keeps_prints_and_uses_them(digits: Digits, capsys: pytest.C
     assert int(np.argmax(values["values"])) == digits.labels[0]
 
 
+def test_what_a_file_keeps_is_for_every_command(digits: Digits, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = digits.folder
+    source, kept = str(folder / "plain.nnapi"), str(folder / "kept.nnapi")
+    save(digits.model, source)
+    assert main(["convert", source, "-o", kept, "--mean", "0", "--std", "1", "--scale", "255"]) == 0
+    said = "white is 255, mean 0, std 1, as the model's metadata says"
+    for command in (["run"], ["bench", "--seconds", "0", "--warmup", "0", "--repeats", "1"]):
+        capsys.readouterr()
+        assert main([*command, kept, "-i", str(folder / "0.png")]) == 0
+        assert said in capsys.readouterr().err
+    assert main(["quantize", kept, "-c", str(folder)]) == 0
+    assert said in capsys.readouterr().out
+
+
 def test_an_order_that_is_sorted_does_not_matter() -> None:
     """Of examples sorted by size, the first tell nothing of the last: those kept come from everywhere."""
     from nnapi.quantization.quantize import quantize_model

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from nnapi.bench.measure import measure, random_inputs
 from nnapi.bench.peers import check_peers, compare
 from nnapi.bench.record import Record
-from nnapi.cli.options import load_model, session_options
+from nnapi.cli.options import given_inputs, image_options, input_option, load_model, session_options
 from nnapi.cli.output import json_option, milliseconds, print_json, print_table, progress, say, size
 from nnapi.drivers.driver import Nan, Precision, Preference
 from nnapi.ops.types import Array
@@ -31,19 +31,22 @@ MANY: Final = 1_000_000
 )
 @click.option("--repeats", type=click.IntRange(1, MANY), default=50, show_default=True, help="And at least so often.")
 @click.option("--against", metavar="NAME,...", help="Beside these peers: pytorch, litert, onnxruntime, openvino.")
+@input_option
+@image_options
 @session_options
 @json_option
 def command(
-    source: str, warmup: float, seconds: float, repeats: int, devices: str | None, threads: int, precision: Precision,
-    preference: Preference, no_fallback: bool, tune: bool, accept_inaccurate: bool, nan: Nan, against: str | None,
-    as_json: bool,
+    source: str, paths: tuple[str, ...], images: dict[str, Any], warmup: float, seconds: float, repeats: int,
+    devices: str | None, threads: int, precision: Precision, preference: Preference, no_fallback: bool, tune: bool,
+    accept_inaccurate: bool, nan: Nan, against: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure SOURCE on seeded random inputs: load, initialization, first run, latency, memory, each partition."""
+    """Measure SOURCE on random or given inputs: load, initialization, first run, latency, memory, each partition."""
     if against is not None:
         check_peers(against.split(","))
     started = time.perf_counter()
     model = load_model(source)
-    inputs = random_inputs(model.input_operands)
+    given = given_inputs(model, paths, images)
+    inputs = [given.get(i, x) for i, x in enumerate(random_inputs(model.input_operands))]
     with progress("Optimizing"):
         model = optimize(model)
     loading = time.perf_counter() - started

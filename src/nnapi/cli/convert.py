@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
+from nnapi.cli.options import image_options
 from nnapi.cli.output import json_option, print_json, progress, say, size
 from nnapi.drivers.driver import Layout
 from nnapi.exporters.save import FORMATS, check_output, save
 from nnapi.ir.verify import feature_level, level_name
 from nnapi.pipeline import load, optimize
+from nnapi.runtime.images import options_for
 
 LAYOUTS: Final[Mapping[str, Layout | None]] = {"nhwc": "nhwc", "nchw": "nchw", "keep": None}
 
@@ -31,14 +33,19 @@ LAYOUTS: Final[Mapping[str, Layout | None]] = {"nhwc": "nhwc", "nchw": "nchw", "
     help="Of a .nnapi file; others have the layout of their readers.",
 )
 @click.option("--optimize/--no-optimize", "optimized", default=True, help="Fold, fuse and lay out (default).")
+@image_options
 @json_option
-def command(source: str, outputs: tuple[str, ...], layout: str, optimized: bool, as_json: bool) -> None:
+def command(
+    source: str, outputs: tuple[str, ...], layout: str, optimized: bool, images: dict[str, Any], as_json: bool
+) -> None:
     """Turn SOURCE (.pt2, .nnapi or zoo:NAME) into files; ncnn's weights go to a .bin beside its .param."""
     for output in outputs:
         check_output(output)
     started = time.perf_counter()
     with progress(f"Loading {source}"):
         model = load(source)
+        if images:  # kept in a .nnapi file, for whoever gives it images
+            model = options_for(model, images).kept_by(model)
     with progress("Optimizing"):
         if optimized:
             model = optimize(model, layout=LAYOUTS[layout])

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
-from nnapi.cli.output import progress
+from nnapi.cli.output import progress, say
 from nnapi.drivers import registry
 from nnapi.errors import UsageError
 from nnapi.ir.model import Model
+from nnapi.ops.numeric import dequantize
+from nnapi.ops.types import Array
 from nnapi.pipeline import load
-from nnapi.runtime.images import ImageOptions
+from nnapi.runtime.images import ImageOptions, options_for
+from nnapi.runtime.inputs import IMAGES, read_inputs
 
 
 def device_option(function: Any) -> Any:
@@ -64,6 +69,16 @@ def session_options(function: Any) -> Any:
     return function
 
 
+input_option = click.option(
+    "-i",
+    "--input",
+    "paths",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help=".npy, .npz or an image; repeat for more inputs.",
+)
+
+
 def image_options(function: Any) -> Any:
     """`--mean`, `--std`, `--scale`, `--crop`: those given, as the parameter `images` (fields of ImageOptions)."""
 
@@ -102,3 +117,14 @@ def load_model(source: str) -> Model:
     """Load SOURCE while showing that it goes on."""
     with progress(f"Loading {source}"):
         return load(source)
+
+
+def given_inputs(model: Model, paths: Sequence[str], images: Mapping[str, Any]) -> dict[int, Array]:
+    """Inputs by position from files; of images it is said how they became numbers."""
+    options = options_for(model, images)
+    given = read_inputs(paths, model.input_operands, options)
+    if any(Path(path).suffix.lower() in IMAGES for path in paths):
+        real = [dequantize(given[i], model.input_operands[i]) for i in sorted(given)]
+        seen = ", ".join(f"{x.min():g}..{x.max():g}" for x in real if x.size)
+        say(f"inputs {seen}: {options.describe()}, {options.source}", err=True)
+    return given

@@ -9,32 +9,22 @@ from typing import Any
 import click
 import numpy as np
 
-from nnapi.cli.options import image_options, load_model, session_options
+from nnapi.cli.options import given_inputs, image_options, input_option, load_model, session_options
 from nnapi.cli.output import json_option, print_json, progress, say
 from nnapi.drivers.driver import Nan, Precision, Preference
 from nnapi.errors import UsageError
 from nnapi.ir.writing import check_writable, writing
-from nnapi.ops.numeric import dequantize
 from nnapi.ops.types import Array
 from nnapi.partitioning.samples import random_inputs
 from nnapi.pipeline import compile
 from nnapi.report.plan import describe_plan
-from nnapi.runtime.images import options_for
-from nnapi.runtime.inputs import IMAGES, read_inputs
 
 TOP = 5
 
 
 @click.command("run")
 @click.argument("source")
-@click.option(
-    "-i",
-    "--input",
-    "paths",
-    multiple=True,
-    metavar="[NAME=]FILE",
-    help=".npy, .npz or an image; repeat for more inputs.",
-)
+@input_option
 @click.option(
     "--random", "seed", type=click.IntRange(0), metavar="SEED", help="Seeded random values for inputs not given."
 )
@@ -57,12 +47,7 @@ def command(
     if output is not None and Path(output).suffix == ".npy" and len(model.outputs) != 1:
         raise UsageError(f"{output}: the model has {len(model.outputs)} outputs", hint="save to .npz")
     operands = model.input_operands
-    options = options_for(model, images)
-    given = read_inputs(paths, operands, options)
-    if any(Path(p).suffix.lower() in IMAGES for p in paths):
-        real = [dequantize(given[i], operands[i]) for i in sorted(given)]
-        seen = ", ".join(f"{x.min():g}..{x.max():g}" for x in real if x.size)
-        say(f"inputs {seen}: {options.describe()}, {options.source}", err=True)
+    given = given_inputs(model, paths, images)
     if len(given) < len(operands):
         if seed is None:
             missing = ", ".join(repr(o.name) for i, o in enumerate(operands) if i not in given)
