@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[NnapiError], str]] = {
     "an array": (lambda: nnapi.compile(np.zeros(3)), UsageError, "an array is no model"),
     "no model": (lambda: nnapi.compile(None), UsageError, "a NoneType is no PyTorch model; pass a module"),
     "no file": (lambda: nnapi.compile("none.nnapi"), ModelError, "cannot read none.nnapi: No such file"),
-    "a null character": (lambda: nnapi.load("a\0b"), ModelError, r"cannot read a\\x00b: embedded null byte"),
+    "a null character": (lambda: nnapi.load("a\0b"), ModelError, r"cannot read a\\x00b: "),
     "half a character": (lambda: nnapi.load("a\ud800b"), ModelError, r"cannot read a\\ud800b"),
     "devices of 3": (lambda: nnapi.compile(MODEL, devices=3), UsageError, "3 is no device; devices are names"),  # type: ignore[arg-type]
     "a list of numbers": (lambda: nnapi.check(MODEL, [1]), UsageError, "1 is no device"),  # type: ignore[list-item]
