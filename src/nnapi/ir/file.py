@@ -114,7 +114,7 @@ def _read_header(content: memoryview) -> tuple[Any, Mapping[str, Array]]:
         graph = parse_json(metadata["graph"].encode(), MAX_HEADER)
         version = int(metadata["version"])
         found = metadata["format"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = str(error) if type(error) is ValueError else ""
         raise ModelError(
             f"is a safetensors file without an NNAPI graph, or damaged{reason and ': '}{reason}"
