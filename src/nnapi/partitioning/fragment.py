@@ -60,7 +60,7 @@ class Fragment:
             if not all(_is_source(s, n) for n, row in enumerate(read) for s in row):
                 return None
             return cls(tuple(map(str, types)), tuple(map(str, kinds)), read)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
 
     def to_json(self) -> str:
