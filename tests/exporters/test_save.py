@@ -73,7 +73,7 @@ def test_an_onnx_file_is_channels_first_throughout(form: str, tmp_path: Path) ->
     assert not {"Transpose", "Reshape"} & set(types)
 
 
-@pytest.mark.parametrize("form", set(FORMS) - {"quantized"})
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "quantized"])
 def test_an_ncnn_net_is_channels_first_throughout(form: str, tmp_path: Path) -> None:
     nnapi.save(FORMS[form](images()), tmp_path / "m.param")
     assert "Permute" not in (tmp_path / "m.param").read_text()
