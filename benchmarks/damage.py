@@ -58,7 +58,7 @@ Bytes = Callable[[random.Random, bytes], bytes]
 
 @dataclass
 class Outcome:
-    """What became of the files of one kind."""
+    """Outcomes of the files of one kind."""
 
     kind: str
     count: int = 0

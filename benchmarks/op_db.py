@@ -254,7 +254,7 @@ def as_stored(tensor: torch.Tensor) -> Any:
 
 
 def difference(name: str, actual: Sequence[Any], expected: Sequence[torch.Tensor]) -> str:
-    """What is not as it should be; empty where all is."""
+    """Faults that were found; empty where there are none."""
     if len(actual) != len(expected):
         return f"{len(actual)} outputs, not {len(expected)}"
     for got, tensor in zip(actual, expected):

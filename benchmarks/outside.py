@@ -1,4 +1,4 @@
-"""What other programs make of the files that are written: all networks, all recipes, every reader that is here.
+"""Other programs' reading of the files that are written: all networks, all recipes, every reader that is here.
 
     python benchmarks/outside.py [--networks digits,unet] [--recipes int8] [--tflite-runtime OTHER/bin/python]
 

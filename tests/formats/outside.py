@@ -1,4 +1,4 @@
-"""What other programs make of the files that are written: networks x recipes x readers, one row of a table each.
+"""Other programs' reading of the files that are written: networks x recipes x readers, one row of a table each.
 
 A reader gets the file alone, asks for inputs and outputs by name, and is compared with the reference on the very model
 that was saved. Not every reader is installed everywhere; what is not there is skipped, and said.

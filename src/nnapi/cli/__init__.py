@@ -118,7 +118,7 @@ def _unwritten(error: OSError) -> int:
 
 
 def _show(error: click.ClickException) -> int:
-    """What click says, by our own printer: arguments are names of files, and anybody's."""
+    """Click's complaint, by our own printer: arguments are names of files, and anybody's."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         print_text(error.format_message(), err=True)
         return error.exit_code

@@ -52,7 +52,7 @@ class _Network:
         return self.builder.finish()
 
     def block(self, x: Ref) -> Ref:
-        """What one to three layers make of x, joined with x itself or with another branch."""
+        """One to three layers of x, joined with x itself or with another branch."""
         branches = [self.branch(x) for _ in range(1 if self.rng.random() < 0.7 else 2)]
         left = x if len(branches) == 1 else branches[1]
         operands = [left, branches[0]] if self.rng.random() < 0.7 else [branches[0], left]

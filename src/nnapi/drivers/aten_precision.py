@@ -1,4 +1,4 @@
-"""How PyTorch's libraries multiply floats: settings of the whole process, held while a model runs and then put back.
+"""Precision of PyTorch's products of floats: settings of the whole process, held while a model runs and then put back.
 
 cuDNN rounds factors to TF32's 11 bits unless told not to, and users may allow as much of matrix products.
 """

@@ -41,7 +41,7 @@ Nan = Literal["ignore", "check"]
 LOOP_TIMEOUT: Final = 2.0
 """Seconds a WHILE may run unless told otherwise (NNAPI's default)."""
 THREADS_PER_CORE: Final = 4
-"""How many threads an engine may be asked for, times the cores there are: of far more, engines die."""
+"""Threads that an engine may be asked for, times the cores there are: of far more, engines die."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ COMPUTED: Final = frozenset((
     "NOT_EQUAL", "POW", "RANK", "REDUCE_PROD", "REDUCE_SUM", "RSQRT", "SIN", "SQRT", "SUB",
 ))  # fmt: skip
 EVERYWHERE: Final = MOVED | COMPUTED
-"""What every engine keeps that takes it."""
+"""Operations that keep NaN on every engine that takes them."""
 ORDERED: Final = frozenset(("GREATER", "GREATER_EQUAL"))
 CLAMPED: Final = frozenset(("RELU", "RELU1", "RELU6"))
 CURVED: Final = frozenset(("LOGISTIC", "TANH", "PRELU"))

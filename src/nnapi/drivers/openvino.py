@@ -191,7 +191,7 @@ class _Request:
         return array
 
     def _expect(self, port: _Port) -> Array:
-        """Where an output is to be written; the engine may know dimensions that the model leaves open."""
+        """An array for an output to be written to; the engine may know dimensions that the model leaves open."""
         array = np.empty(self._shapes[port.index], self._operands[port.index].type.dtype)
         self._request.set_output_tensor(port.number, openvino.Tensor(array, shared_memory=True))
         return array

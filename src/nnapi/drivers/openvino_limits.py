@@ -1,4 +1,4 @@
-"""Where OpenVINO's answers are wrong, or its compiler fails: uses of operations that ONNX can express and it cannot."""
+"""Limits of OpenVINO: uses of operations that ONNX can express, and that it computes wrongly or fails to compile."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ from nnapi.drivers.openmp import let_threads_go
 
 NAME: Final = "PyTorch"
 Multiply = Callable[[], AbstractContextManager[None]]
-"""How floats are multiplied within."""
+"""Precision in which floats are multiplied within."""
 EAGER: Final = Roofline(macs_per_second=25e9, bytes_per_second=8e9, operation_seconds=10e-6, launch_seconds=20e-6)
 COMPILED: Final = replace(EAGER, operation_seconds=2e-6)
 CUDA: Final = Roofline(macs_per_second=5e12, bytes_per_second=500e9, operation_seconds=10e-6, launch_seconds=100e-6)
@@ -69,7 +69,7 @@ class PyTorchDriver:
     compiled = False
     multiplication = CPU
     relaxed = EXACT
-    """How it multiplies where less than float32 is allowed."""
+    """Precision in which it multiplies where less than float32 is allowed."""
 
     def supported(self, model: Model) -> list[Verdict]:
         return [_verdict(model, operation) for operation in model.operations]
@@ -165,7 +165,7 @@ def _builder(model: Model, operation: Operation, *, is_nested: bool = False) -> 
 
 
 def _nested(model: Model, operation: Operation) -> Run:
-    """What runs an operation of a referenced model, which has to be here: the reference, if need be."""
+    """The kernel of an operation of a referenced model, which has to be here: the reference, if need be."""
     try:
         return _builder(model, operation, is_nested=True)
     except NnapiError:

@@ -1,4 +1,4 @@
-"""Where a file comes from: the tool, its version, and a line that says so."""
+"""Origin of a file: the tool, its version, and a line that says so."""
 
 from __future__ import annotations
 

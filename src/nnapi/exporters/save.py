@@ -32,7 +32,7 @@ def _save_ncnn(model: Model, path: str | os.PathLike[str]) -> None:
 
 
 class Format(NamedTuple):
-    """How a file of a suffix is written."""
+    """Writer of the files of a suffix."""
 
     write: Callable[[Model, str | os.PathLike[str]], None]
     layout: str | None = None

@@ -29,7 +29,7 @@ GRU: Final = COMPOSITE + "GRU"
 Value = Ref | Array
 """A tensor of the model, or a constant that is known here."""
 State = tuple[Value, ...]
-"""What one step hands to the next: [batch, size] each, the output first."""
+"""State that one step hands to the next: [batch, size] each, the output first."""
 
 
 class Unrolled(NamedTuple):

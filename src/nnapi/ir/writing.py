@@ -65,7 +65,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def _place(path: str | os.PathLike[str]) -> Path:
-    """What `path` leads to, or the open file in /proc that it names."""
+    """The target of `path`, or the open file in /proc that it names."""
     place = Path(path)
     try:
         if b"\0" in os.fsencode(place):
@@ -115,7 +115,7 @@ def _remove(temporary: Path) -> None:
 
 @atexit.register
 def _remove_unfinished() -> None:
-    """What a process that ends in the middle leaves."""
+    """Leavings of a process that ends in the middle."""
     for temporary in [*_unfinished]:
         _remove(temporary)
 

@@ -52,7 +52,7 @@ def stored(given: Any, operand: Operand) -> Array:
 
 
 def _lost(array: Array, result: Array) -> Array:
-    """Where `result` is another value than `array`, or infinite where that is not."""
+    """Mask of the places where `result` is another value than `array`, or infinite where that is not."""
     if array.dtype.kind == "f" and result.dtype.kind == "f":
         return np.asarray(np.isinf(result) & np.isfinite(array))
     if result.dtype.kind != "f":

@@ -40,7 +40,7 @@ FUZZ: Final = 1 + 1e-3
 
 
 def difference(model: Model, expected: Sequence[Array], actual: Sequence[Array], *, relaxed: bool) -> str | None:
-    """What is wrong with the outputs of `model`, with the figure; None where they are within their limits.
+    """The fault in the outputs of `model`, with the figure; None where they are within their limits.
 
     Each part of an output that was computed by itself (of a last concatenation, say) is judged by itself.
     """
@@ -55,7 +55,7 @@ def difference(model: Model, expected: Sequence[Array], actual: Sequence[Array],
 
 
 def differs(origins: Origins, operand: int, expected: Array, actual: Array, *, relaxed: bool) -> str | None:
-    """What is wrong with values of an operand, or with some of them; None where they are within their limits."""
+    """The fault in values of an operand, or in some of them; None where they are within their limits."""
     if actual.shape != expected.shape or actual.dtype != expected.dtype:
         return f"{actual.dtype}{list(actual.shape)}, must be {expected.dtype}{list(expected.shape)}"
     wanted, got = (_as_real(origins.model.operands[operand], x) for x in (expected, actual))
@@ -71,7 +71,7 @@ def differs(origins: Origins, operand: int, expected: Array, actual: Array, *, r
 
 
 def compare(expected: Array, actual: Array, limit: Limit, step: float = 1.0) -> str | None:
-    """What is wrong with values, as reals, in figures; None where they are within a limit, in steps of that size."""
+    """The fault in values, as reals, in figures; None where they are within a limit, in steps of that size."""
     finite = np.isfinite(expected)
     wanted, got = expected[finite], actual[finite]
     if not np.isfinite(got).all():

@@ -97,7 +97,7 @@ def pose(
     profile: Profile | None = None,
     denied: DenyList | None = None,
 ) -> Problem:
-    """Who takes what of `model`, and what it costs there; without what is gone round."""
+    """Takers of each operation of `model`, and its costs there; without what is gone round."""
     everyone = _named(drivers)
     judged = {name: _judge(driver, model, denied) for name, driver in everyone.items()}
     return _pose(model, everyone, judged, preference, fallback, profile, Detours())

@@ -100,5 +100,5 @@ def precision_of(driver: Driver, options: PrepareOptions) -> Precision:
 
 
 def threads_of(driver: Driver, options: PrepareOptions) -> int:
-    """How many threads a candidate is given."""
+    """The number of threads a candidate is given."""
     return (driver.num_threads if isinstance(driver, Variant) else None) or options.num_threads

@@ -63,7 +63,7 @@ _KINDS: Final[Mapping[str, Callable[[object], bool]]] = {
     **dict.fromkeys(("threads", "repeats", "is_inaccurate"), _is_count),
     "seconds": _is_seconds,
 }
-"""What a column may hold: SQLite lets anything into any."""
+"""Values that a column may hold: SQLite lets anything into any."""
 
 
 def default_path() -> Path:

@@ -1,4 +1,4 @@
-"""What devices may not run, because it was found wrong there; what was found right, and what they survived.
+"""The deny list, of what was found wrong on devices; beside it what was found right, and what they survived.
 
 A denied operation is refused wherever it appears with these types and shapes; a denied model (of which no single
 operation is to blame) wherever just these operations would be one partition; of a denied fragment, which an engine did

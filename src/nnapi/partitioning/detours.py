@@ -1,4 +1,4 @@
-"""What a plan goes round: partitions that were refused as a whole, though no operation alone is to blame.
+"""Detours of a plan: partitions that were refused as a whole, though no operation alone is to blame.
 
 The order is: another fast engine; then the engine itself, its partitions cut where their parts are right; the device
 of last resort only for single operations that nobody else runs.

@@ -15,10 +15,10 @@ from nnapi.ir.work import macs
 from nnapi.partitioning.digest import kind
 
 STEPS: Final = 100_000
-"""How many places for an operation are looked at in one model, before the search ends."""
+"""Places for an operation that are looked at in one model, before the search ends."""
 
 Source = tuple[int, int] | int | None
-"""Where an input comes from: (operation, output) of the fragment, a tensor from outside by number, or a constant."""
+"""Source of an input: (operation, output) of the fragment, a tensor from outside by number, or a constant."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Fragment:
 
     @classmethod
     def from_json(cls, text: str) -> Fragment | None:
-        """What `to_json` wrote; None for anything else."""
+        """The fragment that `to_json` wrote; None for anything else."""
         try:
             rows = json.loads(text)
             types, kinds, sources = zip(*rows, strict=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 from nnapi.drivers import registry
-from nnapi.drivers.driver import Driver, Reject
+from nnapi.drivers.driver import Driver, Prepared, Reject
 from nnapi.drivers.null import NullDriver
 from nnapi.drivers.reference import ReferenceDriver, execute
 from nnapi.errors import (
@@ -46,13 +46,13 @@ UNCHECKED: Final = frozenset({ReferenceDriver.name, NullDriver.name})
 RUN_SECONDS: Final = 60.0
 """How long an engine may take to prepare a partition, or to run it once on samples."""
 REFERENCE_SECONDS: Final = 20.0
-"""How long the reference may take on one partition, by its estimate; what is longer goes unchecked."""
+"""Seconds that the reference may take on one partition, by its estimate; what is longer goes unchecked."""
 PATIENCE: Final = 10.0
-"""How many times longer it may take in fact: what is checked must not depend on what else the machine does."""
+"""Factor by which it may take longer in fact: what is checked must not depend on what else the machine does."""
 MAX_PARTS: Final = 64
-"""How many parts of a partition are tried, to find the operations to blame, before all of it is refused."""
+"""Parts of a partition that are tried, to find the operations to blame, before all of it is refused."""
 MAX_DEATHS: Final = 60
-"""How many processes may die in one compilation in the search for the operations that they die of."""
+"""Processes that may die in one compilation in the search for the operations that they die of."""
 PROBE_SECONDS: Final = 4.0
 """How long a part may take of a partition that did not return."""
 
@@ -96,7 +96,7 @@ class Gate:
     unchecked: dict[tuple[int, ...], str] = field(default_factory=dict)
     """Why partitions, by their operations, could not be compared."""
     deaths: int = MAX_DEATHS
-    """How many processes may still die in the search for the culprits of crashes."""
+    """Processes that may still die in the search for the culprits of crashes."""
     _processes: dict[str, Isolated] = field(default_factory=dict, repr=False)
 
     def admit(self, plan: Plan, number: int, driver: Driver, build: Callable[[], B], legalize: Legalize) -> B | Refusal:
@@ -158,7 +158,7 @@ class Gate:
         """
         return self.lost(driver, model, inputs, legalize) is None
 
-    def lost(self, driver: Driver, model: Model, inputs: Sequence[Array], legalize: Legalize) -> str | None:
+    def lost(self, driver: Driver, model: Model, inputs: Sequence[Array] | None, legalize: Legalize) -> str | None:
         """Why it may not: what became of a process, now or before; None where it survives, or would not be tried."""
         shape = self._shape(driver, model)
         if self.denied.trusts(driver, digest(model, weights=True)) and self.denied.survived(driver, shape):
@@ -174,7 +174,14 @@ class Gate:
         return None if problem is None else problem.reason
 
     def _guarding(self, build: Callable[[], B], driver: Driver, model: Model, legalize: Legalize) -> Callable[[], B]:
-        """`build`, whose result is run apart first on shapes that no process of the engine survived."""
+        def guarded() -> B:
+            built: Any = build()
+            return cast(B, replace(built, prepared=self.guarded(built.prepared, driver, model, legalize)))
+
+        return guarded
+
+    def guarded(self, prepared: Prepared, driver: Driver, model: Model, legalize: Legalize) -> Prepared:
+        """`prepared`, run apart first on shapes that no process of the engine survived, where dimensions are open."""
 
         def lost(known: Model, inputs: Sequence[Array]) -> str | None:
             gate = replace(self, _processes={})
@@ -185,11 +192,8 @@ class Gate:
             finally:
                 gate.close()
 
-        def guarded() -> B:
-            built: Any = build()
-            return cast(B, replace(built, prepared=Guarded(built.prepared, model, lost)))
-
-        return guarded if can_be_isolated(driver) else build
+        is_open = any(o.elements is None for o in model.input_operands)
+        return Guarded(prepared, model, lost) if is_open and can_be_isolated(driver) else prepared
 
     def patience(self, driver: Driver) -> float:
         """Seconds that an engine may take to prepare a partition: more where it says so, as a compiler does."""
@@ -333,7 +337,7 @@ class Gate:
         expected: Sequence[Array] | None,
         seconds: float,
     ) -> Problem | None:
-        """What is wrong with `model` there, with the figure; None where it is right, as far as can be seen.
+        """The fault of `model` there, with the figure; None where it is right, as far as can be seen.
 
         That the engine lives is remembered, whatever it computes, and even where it refuses in words.
         """
@@ -369,7 +373,7 @@ class Gate:
     def _but_for_ties(
         self, trial: Trial[B], model: Model, inputs: Sequence[Array], seconds: float, *, relaxed: bool
     ) -> str | None:
-        """What is wrong, where the engine may choose among equal values."""
+        """The fault, where the engine may choose among equal values."""
         try:
             return difference_but_for_ties(
                 model, inputs, lambda m, x: trial.run(m, x, seconds), self._reference, relaxed=relaxed

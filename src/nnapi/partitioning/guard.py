@@ -18,11 +18,11 @@ MOST: Final = 4096
 """Shapes that are remembered."""
 
 Lost = Callable[[Model, Sequence[Array]], str | None]
-"""What becomes of an engine on a model of known dimensions and its inputs; None where it survives."""
+"""The fate of an engine on a model of known dimensions and its inputs; None where it survives."""
 
 
 class Guarded:
-    """What comes in shapes that no process of the engine survived yet runs apart first."""
+    """A prepared model that runs apart first on shapes that no process of the engine survived yet."""
 
     def __init__(self, prepared: Prepared, model: Model, lost: Lost) -> None:
         self.prepared = prepared

@@ -100,7 +100,7 @@ class Isolated:
         self.has_loaded = False
         """Whether the engine was loaded in such a process."""
         self.failure = ""
-        """What became of the last one that did not load it."""
+        """The fate of the last one that did not load it."""
         self._over = threading.Event()
         self._folder, lock = _new_folder()
         self._finish = weakref.finalize(self, _end, os.getpid(), None, None, self._folder, lock)
@@ -279,7 +279,7 @@ def _started(command: Sequence[str], stderr: Path) -> tuple[subprocess.Popen[byt
 
 @cache
 def _checker() -> str:
-    """Where the part of the C library is that checks its heap; empty where there is none."""
+    """Path of the part of the C library that checks its heap; empty where there is none."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
@@ -289,7 +289,7 @@ def _checker() -> str:
 
 
 def _checking() -> Mapping[str, str]:
-    """What makes the C library look for memory that was written over, and abort."""
+    """Environment that makes the C library look for memory that was written over, and abort."""
     if not _checker():
         return {}
     words = (("LD_PRELOAD", " ", _checker()), ("GLIBC_TUNABLES", ":", "glibc.malloc.check=3"))

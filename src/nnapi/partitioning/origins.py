@@ -1,4 +1,4 @@
-"""Where the values of an output were computed, and how precisely: followed back through what only moves or converts.
+"""Origins of an output's values, and their precision: followed back through what only moves or converts.
 
 That an operation only moves values is found out: it is given two sets of marks, in opposite orders, and must give the
 same elements of both.
@@ -22,7 +22,7 @@ from nnapi.ops.table import OPERATIONS
 from nnapi.ops.types import F16, F32, FLOAT16, FLOAT32, Array, Dimensions, Operand
 
 Kind = Literal["fp32", "fp16", "rounded", "quantized", "exact"]
-"""What values were computed in: floats, floats behind 8-bit integers, these integers, and indexes and truth values."""
+"""Precisions of values: floats, floats behind 8-bit integers, these integers, and indexes and truth values."""
 ORDER: Final[Sequence[Kind]] = ("fp32", "fp16", "rounded", "quantized")
 """Of the kinds that stand for real numbers, the finest first."""
 CONVERSIONS: Final = frozenset(("CAST", "DEQUANTIZE", "QUANTIZE"))
@@ -214,7 +214,7 @@ def _given(operand: Operand) -> Operand:
 
 
 def _shape(operand: Operand) -> Dimensions | None:
-    """What is known of a shape, 1 for a dimension that is not, as samples have it; None for an unknown rank."""
+    """The known part of a shape, 1 for a dimension that is not, as samples have it; None for an unknown rank."""
     if operand.is_constant or operand.dimensions or not operand.type.is_tensor:
         return tuple(d or 1 for d in operand.shape or ())
     return None

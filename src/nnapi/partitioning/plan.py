@@ -18,7 +18,7 @@ from nnapi.partitioning.schedule import split as split
 from nnapi.partitioning.verdict import Denied, Verdicts
 
 FELT_SECONDS: Final = 0.005
-"""What is lost in a run before anyone is warned of it."""
+"""Seconds lost in a run before anyone is warned of it."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Plan:
     refused: tuple[Detour, ...] = ()
     """Partitions that were refused as a whole, which the plan goes round."""
     last_seconds: float = 0.0
-    """What is spent on the device of last resort."""
+    """Seconds spent on the device of last resort."""
     engine_seconds: float = 0.0
-    """What the fastest of the devices asked for would take for that, by their estimates."""
+    """Seconds that the fastest of the devices asked for would take for that, by their estimates."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class Plan:
         ]  # fmt: skip
 
     def deviations(self) -> list[Fallback]:
-        """What does not go as it was asked, or as it would be cheapest: what devices were refused, and what is left."""
+        """Deviations from what was asked, or would be cheapest: what devices were refused, and what is left."""
         found = [Fallback(f"{len(d.operations)} operations", d.device, d.reason) for d in self.refused]
         for device, verdicts in self.verdicts.items():
             for n, verdict in enumerate(verdicts):
@@ -124,7 +124,7 @@ class Plan:
 
     @property
     def burden(self) -> str:
-        """What the device of last resort costs, in words, where it is most of a run and can be felt; else empty."""
+        """The cost of the device of last resort, in words, where it is most of a run and can be felt; else empty."""
         lost = self.last_seconds - self.engine_seconds
         if lost < FELT_SECONDS or self.last_seconds < self.chosen.seconds / 2:
             return ""

@@ -18,7 +18,7 @@ from nnapi.partitioning.accuracy import difference, differs
 from nnapi.partitioning.origins import Origins
 
 PICKS = frozenset(op.name for op in search.OPERATIONS)
-"""What gives indices of the largest or smallest values."""
+"""Operations that give indices of the largest or smallest values."""
 Run = Callable[[Model, Sequence[Array]], Sequence[Array]]
 """The outputs of a model for these inputs."""
 
@@ -31,7 +31,7 @@ def picks(model: Model) -> bool:
 def difference_but_for_ties(
     model: Model, inputs: Sequence[Array], engine: Run, reference: Run, *, relaxed: bool
 ) -> str | None:
-    """What is wrong with an engine's outputs, given its own choice among equals; None where it is right."""
+    """The fault in an engine's outputs, given its own choice among equals; None where it is right."""
     pickers = [operation for operation in model.operations if operation.type in PICKS]
     picked = tuple(o for operation in pickers for o in operation.outputs)
     shown = dict.fromkeys((*model.outputs, *picked))
@@ -56,7 +56,7 @@ def difference_but_for_ties(
 def _pointed_at(
     origins: Origins, operand: int, x: Array, type: str, axis: int, results: Sequence[Array], *, relaxed: bool
 ) -> str | None:
-    """What is wrong with the values that indices point at: others than the largest, or smallest, of x along an axis."""
+    """The fault in the values that indices point at: others than the largest, or smallest, of x along an axis."""
     indices = results[-1] if type == "TOPK_V2" else results[-1].reshape(_without(x.shape, axis)).astype(np.int64)
     if type != "TOPK_V2":
         indices = np.expand_dims(indices, axis)

@@ -44,7 +44,7 @@ STARVED_WORDS: Final = (
 )
 """The same in engines' words, in lower case."""
 RUNS: Final = 2
-"""How often a model is run: what writes where it must not is found out when memory is used again, and let go."""
+"""Runs of a model: what writes where it must not is found out when memory is used again, and let go."""
 _PARENT_DIES: Final = 1
 """PR_SET_PDEATHSIG of prctl."""
 

@@ -16,7 +16,7 @@ from nnapi.partitioning.isolated import Isolated, counted
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a placement: it computes something else, fails, or is lost (dies, or does not return).
+    """The fault of a placement: it computes something else, fails, or is lost (dies, or does not return).
 
     A machine that was starved of memory or threads says nothing about it.
     """

@@ -13,9 +13,9 @@ from nnapi.drivers.driver import Driver
 from nnapi.partitioning.isolated import Isolated, engine_of
 
 IDLE_SECONDS: Final = 20.0
-"""How long a process waits for the next trial."""
+"""Seconds that a process waits for the next trial."""
 BROKEN_SECONDS: Final = 60.0
-"""How long an engine is left alone that did not load."""
+"""Seconds that an engine is left alone that did not load."""
 
 Circumstances = tuple[object, ...]
 _lock = threading.Lock()
@@ -62,7 +62,7 @@ def give_back(process: Isolated) -> None:
 
 
 def failure(driver: Driver) -> str:
-    """What became of the engine, a short while ago, when it was to be loaded in such a process; empty if it was."""
+    """The fate of the engine, a short while ago, when it was to be loaded in such a process; empty if it was."""
     reason, at = _broken.get(_circumstances(driver), ("", 0.0))
     return reason if time.monotonic() - at < BROKEN_SECONDS else ""
 

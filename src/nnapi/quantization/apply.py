@@ -22,7 +22,7 @@ from nnapi.quantization.weights import stored_bias, stored_filter
 
 HALF_MAX: Final = float(np.finfo(np.float16).max)
 Storage = Params | OperandType
-"""How a tensor is stored: as integers, or in floats of 32 or 16 bits."""
+"""Storage of a tensor: as integers, or in floats of 32 or 16 bits."""
 
 
 def apply(model: Model, table: Table) -> Model:

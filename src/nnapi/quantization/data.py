@@ -21,9 +21,9 @@ Example = tuple[Array, ...]
 CHANNELS: Final = (1, 3, 4)
 """Of images."""
 KEPT: Final = 64
-"""How many examples are kept for what must see them again: recovery, and reports."""
+"""Examples that are kept for what must see them again: recovery, and reports."""
 FITTED: Final = 16
-"""How many of them recovery looks at."""
+"""Those of them that recovery looks at, by number."""
 BUFFER: Final = 1 << 28
 """Bytes of examples that are read ahead to be taken in random order: those kept are like all."""
 

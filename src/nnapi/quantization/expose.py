@@ -1,16 +1,21 @@
-"""Run a model so that tensors inside it can be looked at, on the fastest engine that takes it."""
+"""Run a model so that tensors inside it can be looked at, on the fastest engine that takes it, and survives it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Final
 
 from nnapi.drivers import registry
 from nnapi.drivers.driver import Accept, Driver, Prepared, PrepareOptions
-from nnapi.errors import DeviceUnavailable, NnapiError, QuantizeError
+from nnapi.errors import DeviceUnavailable, NnapiError, QuantizeError, UsageError
 from nnapi.ir.model import Model
 from nnapi.ops.types import Array
+from nnapi.partitioning.database import database
+from nnapi.partitioning.deny import DenyList
+from nnapi.partitioning.gate import Gate
+from nnapi.partitioning.samples import random_inputs
 from nnapi.passes.remove_dead_code import remove_dead_code
 
 ENGINES: Final = ("litert", "onnxruntime", "openvino", "pytorch", "reference")
@@ -59,15 +64,31 @@ def _parts(model: Model, operands: Sequence[int]) -> Iterator[list[int]]:
 
 
 def prepare(model: Model) -> Prepared:
-    """`model` on the first engine that takes all of it."""
-    problems = []
-    for name in ENGINES:
-        try:
-            driver: Driver = registry.get(name)
-            if all(isinstance(verdict, Accept) for verdict in driver.supported(model)):
-                return driver.prepare(model, PrepareOptions())
-        except DeviceUnavailable:
-            continue
-        except NnapiError as error:
-            problems.append(f"{name}: {error}")
+    """`model` on the first engine that takes all of it; what no process survived yet runs apart first."""
+    options, problems = PrepareOptions(), []
+    with closing(Gate((), DenyList(database(), options), compares=False)) as gate:
+        for name in ENGINES:
+            try:
+                driver: Driver = registry.get(name)
+                if not all(isinstance(verdict, Accept) for verdict in driver.supported(model)):
+                    continue
+                lost = gate.lost(driver, model, _samples(model), _as_it_is)
+                if lost is None:
+                    return gate.guarded(driver.prepare(model, options), driver, model, _as_it_is)
+                problems.append(f"{name}: {lost}")
+            except DeviceUnavailable:
+                continue
+            except NnapiError as error:
+                problems.append(f"{name}: {error}")
     raise QuantizeError("no engine here runs the whole model" + "".join(f"; {p}" for p in problems))
+
+
+def _samples(model: Model) -> list[Array] | None:
+    try:
+        return random_inputs(model.input_operands)
+    except UsageError:  # of unknown rank: the engine only prepares it
+        return None
+
+
+def _as_it_is(model: Model, driver: Driver) -> Model:
+    return model

@@ -1,4 +1,4 @@
-"""How near a quantized model comes to its float model: in dB, by its answers, or by accuracy where there are labels."""
+"""Nearness of a quantized model to its float model: in dB, by its answers, or by accuracy where there are labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAME: Final = 0.95
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a part of an output is what the float model says; no labels are needed."""
+    """Agreement of a part of an output with the float model; no labels are needed."""
 
     explained: float
     """Of its variation, 0 to 1."""
@@ -77,7 +77,7 @@ class Judge:
         return accuracy(self._expected, self.labels)
 
     def lost(self, model: Model) -> float:
-        """How much of its accuracy the float model loses by becoming `model`; it needs labels."""
+        """Accuracy that the float model loses by becoming `model`; it needs labels."""
         assert self.labels is not None
         return self.accuracy - accuracy(real_outputs(model, self._examples), self.labels)
 

@@ -21,7 +21,7 @@ from nnapi.quantization.observers import Range
 from nnapi.quantization.recipe import ACTIVATIONS
 
 FACTOR: Final = 2.0**12
-"""How far scales are moved, either way."""
+"""The largest factor by which scales are moved, either way."""
 FORMAT: Final = "nnapi-quantization-1"
 AS_IT_IS: Final = "as it is"
 """The precision of an operation that is left alone."""

@@ -25,9 +25,9 @@ from nnapi.quantization.observers import Range
 from nnapi.quantization.params import Params
 
 MOVES: Final = EXACT | {"PACK"}
-"""What gives values of its inputs as they are."""
+"""Operations that give values of their inputs as they are."""
 ENOUGH: Final = {8: 4.0, 16: 1024.0}
-"""How many times wider than its own a part's shared range may be, by bits: 6 of 8 bits are left then."""
+"""Factor by which a part's shared range may be wider than its own, by bits: 6 of 8 bits are left then."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Part:
     name: str
     """Of the operation that computes them."""
     at: Array | None = None
-    """Which of the output's elements they are, flat; None: all."""
+    """Indexes of the output's elements, flat; None: all."""
 
     def of(self, array: Array) -> Array:
         """The part's elements of the output, flat."""

@@ -58,7 +58,7 @@ class Quantized:
     seen: Seen = field(default_factory=Seen)
     """Of the calibration data, as the model took them."""
     warnings: tuple[str, ...] = ()
-    """What is legal and hardly meant."""
+    """A warning of what is legal and hardly meant."""
 
 
 def quantize_model(
@@ -158,7 +158,7 @@ def prepare(model: Model, recipe: Recipe) -> Model:
 
 
 def _kept(model: Model) -> int:
-    """How many examples, with their outputs, memory allows to keep."""
+    """The number of examples, with their outputs, that memory allows to keep."""
     size = sum(o.bytes or 0 for o in (*model.input_operands, *model.output_operands))
     return min(max(BUFFER // max(size, 1), FITTED), KEPT)
 

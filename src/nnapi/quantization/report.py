@@ -59,9 +59,9 @@ class Report:
     accuracy_before: float | None = None
     accuracy_after: float | None = None
     judged: int = 0
-    """How many examples the figures are of."""
+    """The number of examples that the figures are of."""
     calibrated: int = 0
-    """How many examples chose the ranges."""
+    """The number of examples that chose the ranges."""
     ranges: tuple[tuple[float, float], ...] = ()
     """Of those, each input's lowest and highest value."""
     parts: tuple[PartRow, ...] = ()
@@ -69,7 +69,7 @@ class Report:
     agreement: float | None = None
     """The share of answers that are the float model's, of an output with classes; else of variation explained."""
     operations: tuple[int, int] = (0, 0)
-    """How many compute in the recipe's precision, and how many there are."""
+    """Operations that compute in the recipe's precision, and all there are."""
     macs: tuple[int, int] = (0, 0)
     """Their multiply-accumulates, and all."""
     precision: str = ""

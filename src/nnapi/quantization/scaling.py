@@ -34,9 +34,9 @@ NORMS: Final[Mapping[str, tuple[int, ...]]] = {COMPOSITE + "LAYER_NORM": (1, 2),
 ATTENTION: Final = COMPOSITE + "SCALED_DOT_PRODUCT_ATTENTION"
 REDUCING: Final = frozenset({"MEAN", "REDUCE_MAX", "REDUCE_MIN"})
 SELECTING: Final = frozenset({"MAX_POOL_2D", "TOPK_V2"})
-"""What may compare values of different channels."""
+"""Operations that may compare values of different channels."""
 SHARES: Final = (0.25, 0.5, 0.75, 1.0)
-"""How much of a channel's size is moved, the rest by its columns' size: 1 makes all channels alike."""
+"""Share of a channel's size that is moved, the rest by its columns' size: 1 makes all channels alike."""
 WORTH: Final = 0.5
 """Of the noise to expect, what must be left for a move to be made."""
 MAX_ELEMENTS: Final = 1 << 22

@@ -1,4 +1,4 @@
-"""How large a model is, and how much of it computes in integers."""
+"""Sizes of a model, and the share of it that computes in integers."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class Compilation:
             raise result_of(error) from error
 
     def _refused(self) -> Program | None:
-        """What a model with operations that no device can run becomes; UnsupportedOperation where one must."""
+        """The program of a model with operations that no device can run; UnsupportedOperation where one must."""
         why = next(iter(self.model.refused.values()), None)
         if why is None:
             return None

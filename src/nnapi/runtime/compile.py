@@ -102,7 +102,7 @@ def _compile(model: Model, target: Target, deadline: Deadline) -> Program:
 
 
 def _gate(model: Model, denied: DenyList, *, compares: bool) -> Gate:
-    """What placements of `model` must pass; engines only have to survive where no sample inputs can be made."""
+    """The gate for placements of `model`; engines only have to survive where no sample inputs can be made."""
     try:
         samples = random_inputs(model.input_operands) if compares else []
     except UsageError:

@@ -28,7 +28,7 @@ COMPOSITES: Final = (
 OEM_CODE: Final = 10000
 """NNAPI's code of the one operation that manufacturers had before there were extensions."""
 OEM: Final = "android.oem/OEM_OPERATION"
-"""What it is here: an extension's that no device has."""
+"""Its name here: an extension's that no device has."""
 CALL: Final = "call"
 """The one operation of org.pytorch.aten."""
 OVERLOAD: Final = 0

@@ -32,7 +32,7 @@ WIDE: Final = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How an image becomes a tensor: resized to the input, white is `scale`, then (x - mean) / std per channel.
+    """Conversion of an image to a tensor: resized to the input, white is `scale`, then (x - mean) / std per channel.
 
     Raises UsageError for numbers that are none, and for other counts than 1 and 3.
 
@@ -47,7 +47,7 @@ class ImageOptions:
     scale: float = 1.0
     """Of white, before mean and std; black is 0."""
     source: str = field(default=GIVEN, compare=False)
-    """Who says so."""
+    """The source of these options."""
 
     def __post_init__(self) -> None:
         for name, values in (("mean", self.mean), ("std", self.std), ("scale", (self.scale,))):
@@ -69,7 +69,7 @@ class ImageOptions:
 
 
 def options_for(model: Model, given: Mapping[str, Any] | None = None) -> ImageOptions:
-    """What `given` (fields of ImageOptions) says of images for `model`; the rest by its metadata, else ImageNet's.
+    """Image options of `model` as `given` (fields of ImageOptions) has them; the rest by its metadata, else ImageNet's.
 
     Raises ModelError where the metadata is damaged, UsageError for what ImageOptions does not take.
 

@@ -177,7 +177,7 @@ class Session:
 
 
 def _real(operand: Operand) -> Operand:
-    """What an operand stands for, in float32."""
+    """The real numbers that an operand stands for, in float32."""
     return replace(operand, type=F32, scale=0.0, zero_point=0)
 
 

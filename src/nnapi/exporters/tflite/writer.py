@@ -125,7 +125,7 @@ class Graph:
         self.outputs: list[int] = []
         self.input_names: Sequence[str] = ()
         self.output_names: Sequence[str] = ()
-        """What the signature calls them; as tensors an input and an output of one name have two."""
+        """Names in the signature; as tensors an input and an output of one name have two."""
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
 

@@ -31,7 +31,7 @@ MAX_JSON: Final = 64 << 20
 """Bytes of the program, and of each list of tensors."""
 COPIES: Final = 8
 SLACK: Final = 64 << 20
-"""What tensors may have in all: COPIES times the bytes of the members that hold them, and SLACK."""
+"""Bytes that tensors may have in all: COPIES times the bytes of the members that hold them, and SLACK."""
 _CODE: Final = ("data/aotinductor/", "data/executorch/")
 """Members that are compiled programs."""
 _MODELS: Final = "models/"

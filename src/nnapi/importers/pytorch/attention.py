@@ -50,7 +50,7 @@ def attention(
 
 
 def _masked(e: Emitter, mask: Tensor, query: Tensor) -> tuple[Tensor, Tensor | None]:
-    """What to add to the scores, and by row 1 or, where nothing may be looked at, 0; None where every row is 1.
+    """A term to add to the scores, and by row 1 or, where nothing may be looked at, 0; None where every row is 1.
 
     A mask of booleans is true where one may look; one of floats is added, and minus infinity hides.
     """

@@ -84,9 +84,9 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
 
 
 OF_THE_RESULT: Final = shape.OF_THE_RESULT | factories.OF_THE_RESULT | normalization.OF_THE_RESULT
-"""Those that need no sizes as arguments: they may be unknown."""
+"""Operators that need no sizes as arguments: they may be unknown."""
 UNEXPECTED: Final = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What converting a node may raise beside errors in words."""
+"""Exceptions that converting a node may raise beside errors in words."""
 
 
 def functional_name(target: OpOverload) -> str:

@@ -1,4 +1,4 @@
-"""Where 64-bit integers of PyTorch's are computed in NNAPI's 32 bits, which some results may leave: they wrap."""
+"""64-bit integers of PyTorch's that are computed in NNAPI's 32 bits, which some results may leave: they wrap."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class _SilentHere:
         self._thread = threading.get_ident()
 
     def write(self, text: str) -> int:
-        """What another thread writes, passed on."""
+        """Text of another thread, passed on."""
         if self._stream is None or threading.get_ident() == self._thread:
             return len(text)
         return int(self._stream.write(text))

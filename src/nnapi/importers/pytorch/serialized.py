@@ -39,7 +39,7 @@ _SYMBOLIC: Final = frozenset((
     "Where", "Eq", "Ne", "Equality", "Unequality", "GreaterThan", "LessThan", "StrictGreaterThan", "StrictLessThan",
     "And", "Or", "Not",
 ))  # fmt: skip
-"""What size expressions are made of."""
+"""Parts of size expressions."""
 _POWERS: Final = frozenset(f"Integer({n})" for n in range(-4, 5))
 """Larger ones could keep the evaluator busy for ever."""
 _CONTAINERS: Final = ("builtins.tuple", "builtins.list")
@@ -47,9 +47,9 @@ _OBJECTS: Final = frozenset(("custom_obj", "as_custom_obj", "class_fqn"))
 _Rule = Callable[[str], str | None]
 """(text) -> why it is not of that kind."""
 _DROPPED: Final[Mapping[str, Any]] = MappingProxyType({"guards_code": [], "treespec_namedtuple_fields": {}})
-"""What is evaluated or looked up and not needed."""
+"""Fields that are evaluated or looked up and not needed."""
 _NOTES: Final = ("stack_trace", "nn_module_stack")
-"""What is kept of the notes beside a node: where it comes from."""
+"""Notes beside a node that are kept: where it comes from."""
 
 
 def checked_program(program: Any) -> dict[str, Any]:
@@ -118,7 +118,7 @@ _TEXTS: Final[Mapping[str, _Rule]] = {
 
 
 def _containers(key: str, text: str, tuples: Mapping[str, Any]) -> str:
-    """How inputs or outputs nest, in tuples, lists and dictionaries: other types are looked up, and even imported."""
+    """Nesting of inputs or outputs, in tuples, lists and dictionaries: other types are looked up, and even imported."""
     try:
         version, spec = parse_json(text.encode(), MAX_NESTING)
         # The second part of the inputs are those passed by name, which are written into the source of a function.
