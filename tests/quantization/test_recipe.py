@@ -27,7 +27,9 @@ def test_named_recipes_say_what_they_do(name: str) -> None:
         pytest.param({"bits": 4}, "no key 'bits'; known: base, .*activations", id="key"),
         pytest.param({"activations": "int4"}, "activations is 'int4'; known: float32, float16, int8", id="type"),
         pytest.param({"observer": "magic"}, "known: min_max, moving_average, percentile, mse, entropy", id="observer"),
-        pytest.param({"recovery": ["prayer"]}, "known: scaling, equalization, rounding, bias_correction", id="recovery"),
+        pytest.param(
+            {"recovery": ["prayer"]}, "known: scaling, equalization, rounding, bias_correction", id="recovery"
+        ),
         pytest.param({"level": 9}, "level is 9, must be 1 to 8", id="level"),
         pytest.param({"level": True}, "level is True, must be a number", id="bool"),
         pytest.param({"percentile": "high"}, "percentile is 'high', must be a number", id="percentile"),

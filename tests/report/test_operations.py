@@ -24,7 +24,8 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_the_page_names_the_drivers_that_are_here() -> None:
     """Of those that are not here it may say what it likes."""
-    drivers, page = registry.available(), PAGE.read_text()
+    drivers = [d for d in registry.available() if d.name in registry.BUILTIN]  # other tests install one
+    page = PAGE.read_text()
     here = {d.name for d in drivers}
     for name, takers_of in takers(drivers).items():
         line = re.search(r"^Taken, .* by (.*)\.$", section(name, page), re.MULTILINE)
