@@ -37,6 +37,7 @@ from nnapi.ir.builder import Builder
 from nnapi.ir.file import save
 from nnapi.ir.model import Model
 from nnapi.ops.types import F32
+from nnapi.partitioning import warm
 from nnapi.passes.run import run_passes
 from nnapi.quantization.apply import apply
 from nnapi.quantization.data import read_examples
@@ -277,6 +278,7 @@ def damage(kind: str, count: int, seed: int = 0, seconds: float = SECONDS) -> Ou
         finally:
             tempfile.tempdir = before
             os.chdir(home)
+            warm.close()  # processes that wait for the next trial have their folders as long
         outcome.left_behind = [str(p) for p in (*folder.iterdir(), *place.iterdir()) if p != path]
     outcome.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return outcome
