@@ -263,7 +263,7 @@ def _candidates(devices: Devices, model: Model, options: PrepareOptions) -> list
 
 
 def _gate(model: Model, options: PrepareOptions, accept_inaccurate: bool) -> Gate:
-    """What placements of `model` must pass; engines only have to survive where no sample inputs can be made."""
+    """The gate for placements of `model`; engines only have to survive where no sample inputs can be made."""
     denied = DenyList(database(), options, accept_inaccurate)
     try:
         return Gate(sample_inputs(model), denied)

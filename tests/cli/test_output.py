@@ -1,4 +1,4 @@
-"""What the terminal shows: text from files, widths, broken streams, Ctrl-C."""
+"""The terminal as people see it: text from files, widths, broken streams, Ctrl-C."""
 
 from __future__ import annotations
 

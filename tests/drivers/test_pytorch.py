@@ -105,14 +105,14 @@ def on_cuda(monkeypatch: pytest.MonkeyPatch) -> CUDAPyTorchDriver:
 
 @pytest.fixture(params=[False, True], ids=["TF32 where PyTorch likes", "TF32 everywhere"])
 def tf32(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """What the user allows of matrix products."""
+    """The user's setting for matrix products."""
     torch.backends.cuda.matmul.allow_tf32 = request.param
     yield request.param
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def allowed() -> tuple[Any, ...]:
-    """What PyTorch's users may have set, in both ways of asking."""
+    """Settings of PyTorch's users, in both ways of asking."""
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     return (*(s.fp32_precision for s in SETTINGS), cuda.allow_tf32, cudnn.allow_tf32)
 

@@ -22,7 +22,7 @@ PREPARE = {
     "onnxruntime": "nnapi.drivers.onnxruntime.onnxruntime.InferenceSession",
     "pytorch": "nnapi.drivers.pytorch.tensor_of",
 }
-"""What each driver makes of a model with constants, or with inputs."""
+"""Prepared models of each driver, of constants or of inputs."""
 RUN: dict[str, Callable[[Any], tuple[Any, str]]] = {
     "litert": lambda prepared: (prepared._engine, "_interpreter"),
     "ncnn": lambda prepared: (prepared.engine, "_net"),
@@ -30,7 +30,7 @@ RUN: dict[str, Callable[[Any], tuple[Any, str]]] = {
     "onnxruntime": lambda prepared: (prepared.engine, "_session"),
     "pytorch": lambda prepared: (prepared, "_compute"),
 }
-"""Where each prepared model keeps its engine."""
+"""Attributes in which each prepared model keeps its engine."""
 ERRORS = (RuntimeError("can't start new thread"), MemoryError("no memory"), TypeError("another"), OSError("no file"))
 
 

@@ -157,7 +157,7 @@ DECLINED: dict[str, str] = {
     "onto a width of 1": "with strides (2, 1) onto a width of 1",
     "onto a width of 1, two of each channel": "with strides (2, 1) onto a width of 1",
 }
-"""What OpenVINO declines, and the words of it; the cases beside these it takes."""
+"""Cases that OpenVINO declines, and the words of it; the cases beside these it takes."""
 
 
 @pytest.mark.parametrize("driver", DRIVERS, ids=lambda d: d.name)

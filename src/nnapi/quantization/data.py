@@ -23,7 +23,7 @@ CHANNELS: Final = (1, 3, 4)
 KEPT: Final = 64
 """Examples that are kept for what must see them again: recovery, and reports."""
 FITTED: Final = 16
-"""Those of them that recovery looks at, by number."""
+"""Examples of these that recovery looks at."""
 BUFFER: Final = 1 << 28
 """Bytes of examples that are read ahead to be taken in random order: those kept are like all."""
 
